@@ -1,0 +1,99 @@
+//! Places where a test can tell a process to die (feature `kill-points`, for this workspace's own tests).
+//!
+//! Crash safety is a claim about *every instruction*. Between any two steps that matter the code names a [`Point`]; a
+//! test arms one in a child, the child kills itself there with SIGKILL, and the test checks that everybody else goes
+//! on. [`mutate`] turns the one-step change-and-wake into two steps: a build in which the tests must fail, which proves
+//! that they can see. Without the feature all of this is nothing.
+
+/// Names a place; compiles to nothing without the feature.
+macro_rules! kill_point {
+    ($point:ident) => {
+        #[cfg(feature = "kill-points")]
+        $crate::kill_points::reach($crate::kill_points::Point::$point);
+    };
+}
+pub(crate) use kill_point;
+
+#[cfg(feature = "kill-points")]
+pub use armed::{Point, arm, disarm, mutate};
+#[cfg(feature = "kill-points")]
+pub(crate) use armed::{mutated, reach};
+
+#[cfg(feature = "kill-points")]
+mod armed {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    macro_rules! points {
+        ($($(#[$doc:meta])* $name:ident,)*) => {
+            /// A place between two steps.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+            #[non_exhaustive]
+            pub enum Point { $($(#[$doc])* $name,)* }
+
+            impl Point {
+                /// Every place there is.
+                pub const ALL: &[Self] = &[$(Self::$name,)*];
+            }
+        };
+    }
+
+    points! {
+        /// The gate is held, nothing was done yet.
+        GateLocked,
+        /// The other slot of the state was written, the count is unchanged.
+        SlotWritten,
+        /// Before the change of the count, with a sleeper to wake.
+        BeforeWake,
+        /// Mutated build only: the count changed, the sleeper sleeps on.
+        BetweenChangeAndWake,
+        /// The count changed, the gate is still held.
+        Committed,
+        /// The gate was released.
+        GateReleased,
+        /// The right to sleep is held.
+        RightTaken,
+        /// The sleeper's flag is set, the sleep has not begun.
+        Armed,
+        /// Woken, nothing looked at yet.
+        Woken,
+    }
+
+    static ARMED: AtomicU64 = AtomicU64::new(0);
+    static MUTATED: AtomicBool = AtomicBool::new(false);
+
+    /// From now on this process dies by SIGKILL when it reaches `point` for the `nth` time (1 is the next).
+    pub fn arm(point: Point, nth: u32) {
+        ARMED.store((point as u64 + 1) << 32 | u64::from(nth.max(1)), Ordering::SeqCst);
+    }
+
+    /// From now on this process dies at no point.
+    pub fn disarm() {
+        ARMED.store(0, Ordering::SeqCst);
+    }
+
+    /// From now on this process changes words and wakes sleepers in two steps, as most libraries do.
+    pub fn mutate(on: bool) {
+        MUTATED.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn mutated() -> bool {
+        MUTATED.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn reach(point: Point) {
+        if ARMED.load(Ordering::Relaxed) >> 32 == point as u64 + 1 {
+            die_if_due();
+        }
+    }
+
+    #[cold]
+    fn die_if_due() {
+        if ARMED.fetch_sub(1, Ordering::SeqCst) & 0xffff_ffff == 1 {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}

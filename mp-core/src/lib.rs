@@ -1,0 +1,11 @@
+//! Processes for Rust: start a function in another process, pass it handles, share memory with it.
+//!
+//! (The guided tour grows with the crate.)
+#![deny(unsafe_code)]
+
+mod codec;
+pub mod kill_points;
+pub mod shared;
+mod sync;
+mod sys;
+pub mod transfer;

@@ -1,0 +1,21 @@
+//! Shared memory in which any participant may be killed at any instruction.
+//!
+//! The building blocks under locks, queues and pipes; use them to build a primitive of your own. From the ground up: a
+//! [`Region`] is anonymous memory that travels as a handle, a [`Slot`] is one typed thing in it, a [`Gate`] is a lock
+//! that the kernel frees when its owner dies, a [`Word`] is a counter that can be waited for, and a [`Monitor`] is a
+//! small state that changes all at once or not at all.
+#![doc = include_str!("README.md")]
+
+mod arena;
+mod gate;
+mod monitor;
+mod region;
+mod word;
+
+pub use arena::Slot;
+pub use gate::{Gate, GateError, GateGuard};
+pub use monitor::Monitor;
+pub use region::{Region, RegionError, Window};
+pub use word::{TimedOut, Word};
+
+pub use crate::sys::map::Shared;

@@ -1,0 +1,269 @@
+//! Anonymous shared memory that travels between processes as a descriptor.
+//!
+//! A memfd has no name, so nothing can be left behind, and its last user's death frees it. It is sealed against
+//! shrinking, so no peer can turn an access into a SIGBUS. A region is mapped at one address per process, however often
+//! it comes home: a robust lock must be unlocked through the address by which it was locked. [`Region::from_fd`]
+//! therefore looks for it among the regions that this process has mapped already.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, LazyLock, Weak},
+};
+
+use parking_lot::Mutex;
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
+    memfd_create,
+};
+
+use crate::sys::map::{Mapping, Pinned, Shared};
+
+/// A region could not be made or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegionError {
+    /// The kernel refused memory, address space or a descriptor.
+    #[error("shared memory of {len} bytes could not be {action}: {cause}")]
+    System {
+        /// How many bytes were asked for.
+        len: u64,
+        /// What was being done.
+        action: &'static str,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// A descriptor or the contents of a region are not what they should be.
+    #[error("shared memory cannot be used: {0}")]
+    Corrupt(&'static str),
+}
+
+/// The header of every region: what a receiver must know to map it.
+const HEADER: usize = 64;
+const MAGIC: u64 = u64::from_le_bytes(*b"mpregn01");
+
+/// Shared memory: a cheap handle, one mapping per process.
+#[derive(Debug, Clone)]
+pub struct Region(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    identity: Identity,
+    fd: OwnedFd,
+    mapping: Arc<Mapping>,
+}
+
+type Identity = (u64, u64);
+
+static MAPPED: LazyLock<Mutex<HashMap<Identity, Weak<Inner>>>> = LazyLock::new(Mutex::default);
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let mut mapped = MAPPED.lock();
+        // Another handle for the same memory may have come home since the last one here was dropped.
+        if mapped.get(&self.identity).is_some_and(|known| known.strong_count() == 0) {
+            mapped.remove(&self.identity);
+        }
+    }
+}
+
+impl Region {
+    /// Makes zeroed memory with room for `len` bytes behind the header; pages come when they are touched.
+    ///
+    /// # Errors
+    /// [`RegionError::System`] if the kernel refuses.
+    pub fn create(len: usize) -> Result<Self, RegionError> {
+        let total = len.checked_add(HEADER).ok_or(RegionError::Corrupt("its length overflows"))?;
+        Self::create_raw(total).map_err(|cause| RegionError::System {
+            len: total as u64,
+            action: "created",
+            cause: cause.into(),
+        })
+    }
+
+    fn create_raw(total: usize) -> rustix::io::Result<Self> {
+        let fd = memfd_create("mp-region", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        ftruncate(&fd, total as u64)?;
+        fcntl_add_seals(&fd, SealFlags::SHRINK)?;
+        let mapping = Mapping::new(&fd, 0, total)?;
+        let header = [MAGIC.to_le_bytes(), (total as u64).to_le_bytes()].concat();
+        assert!(mapping.write(0, &header), "a region has room for its header");
+        let stat = fstat(&fd)?;
+        let identity = (stat.st_dev, stat.st_ino);
+        let inner = Arc::new(Inner { identity, fd, mapping: Arc::new(mapping) });
+        MAPPED.lock().insert(identity, Arc::downgrade(&inner));
+        Ok(Self(inner))
+    }
+
+    /// The region behind a descriptor that another process sent; the one already mapped, if this process has it.
+    ///
+    /// # Errors
+    /// [`RegionError::Corrupt`] if the descriptor is not a region, [`RegionError::System`] if it cannot be mapped.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, RegionError> {
+        let system = |len, action| {
+            move |cause: rustix::io::Errno| RegionError::System { len, action, cause: cause.into() }
+        };
+        let stat = fstat(&fd).map_err(system(0, "inspected"))?;
+        let identity = (stat.st_dev, stat.st_ino);
+        let mut mapped = MAPPED.lock();
+        if let Some(known) = mapped.get(&identity).and_then(Weak::upgrade) {
+            return Ok(Self(known));
+        }
+        let seals =
+            fcntl_get_seals(&fd).map_err(|_| RegionError::Corrupt("the descriptor is not shared memory"))?;
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(RegionError::Corrupt("it is not sealed against shrinking"));
+        }
+        let mut header = [0; 16];
+        let read = rustix::io::pread(&fd, &mut header, 0).map_err(system(0, "read"))?;
+        let (magic, total) = header.split_at(8);
+        if read < header.len() || magic != MAGIC.to_le_bytes() {
+            return Err(RegionError::Corrupt("it does not begin like a region"));
+        }
+        let total = u64::from_le_bytes(total.try_into().unwrap_or_default());
+        let file_len = u64::try_from(stat.st_size).unwrap_or(0);
+        if total > file_len || total < HEADER as u64 {
+            return Err(RegionError::Corrupt("it is shorter than it says"));
+        }
+        let len =
+            usize::try_from(total).map_err(|_| RegionError::Corrupt("it is too large for this machine"))?;
+        let mapping = Mapping::new(&fd, 0, len).map_err(system(total, "mapped"))?;
+        let inner = Arc::new(Inner { identity, fd, mapping: Arc::new(mapping) });
+        mapped.insert(identity, Arc::downgrade(&inner));
+        Ok(Self(inner))
+    }
+
+    /// The bytes behind the header.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "an empty region is of no use")]
+    pub fn len(&self) -> usize {
+        self.0.mapping.len() - HEADER
+    }
+
+    /// Whether both are handles of the same memory.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Copies bytes from `offset` out; false, and nothing done, if the range is not inside the region.
+    #[inline]
+    #[must_use]
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> bool {
+        offset.checked_add(HEADER).is_some_and(|offset| self.0.mapping.read(offset, into))
+    }
+
+    /// Copies bytes in at `offset`; false, and nothing done, if the range is not inside the region.
+    #[inline]
+    #[must_use]
+    pub fn write(&self, offset: usize, from: &[u8]) -> bool {
+        offset.checked_add(HEADER).is_some_and(|offset| self.0.mapping.write(offset, from))
+    }
+
+    /// Makes the file `len` bytes longer than the mapped part, for [`Region::window`]; pages come when touched.
+    ///
+    /// # Errors
+    /// [`RegionError::System`] if the kernel refuses.
+    pub fn extend(&self, len: u64) -> Result<(), RegionError> {
+        ftruncate(&self.0.fd, self.0.mapping.len().next_multiple_of(PAGE) as u64 + len)
+            .map_err(|cause| RegionError::System { len, action: "extended", cause: cause.into() })
+    }
+
+    /// Maps `len` bytes of the part added by [`Region::extend`], from `offset` within that part, a multiple of the
+    /// page size.
+    ///
+    /// # Errors
+    /// [`RegionError::Corrupt`] if the part is not that long, [`RegionError::System`] if the kernel refuses.
+    pub fn window(&self, offset: u64, len: usize) -> Result<Window, RegionError> {
+        let system = |action| {
+            move |cause: rustix::io::Errno| RegionError::System {
+                len: len as u64,
+                action,
+                cause: cause.into(),
+            }
+        };
+        let base = self.0.mapping.len().next_multiple_of(PAGE) as u64;
+        let start = base.checked_add(offset).ok_or(RegionError::Corrupt("a window lies outside of it"))?;
+        let end = start.checked_add(len as u64).ok_or(RegionError::Corrupt("a window lies outside of it"))?;
+        let file_len = u64::try_from(fstat(&self.0.fd).map_err(system("inspected"))?.st_size).unwrap_or(0);
+        if end > file_len {
+            return Err(RegionError::Corrupt("a window lies outside of it"));
+        }
+        let mapping = Mapping::new(&self.0.fd, start, len).map_err(system("mapped"))?;
+        Ok(Window { region: self.clone(), start, mapping })
+    }
+
+    pub(super) fn pin<T: Shared>(&self, offset: usize) -> Option<Pinned<T>> {
+        Pinned::new(Arc::clone(&self.0.mapping), offset.checked_add(HEADER)?)
+    }
+}
+
+/// The unit in which windows are aligned; no smaller than a page on any supported machine.
+pub(crate) const PAGE: usize = 65536;
+
+impl AsFd for Region {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+/// A separately mapped part of a region: plain bytes, no locks.
+#[derive(Debug)]
+pub struct Window {
+    region: Region,
+    start: u64,
+    mapping: Mapping,
+}
+
+impl Window {
+    /// Its length in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "an empty window cannot be mapped")]
+    pub fn len(&self) -> usize {
+        self.mapping.len()
+    }
+
+    /// Copies bytes from `offset` out; false, and nothing done, if the range is not inside the window.
+    #[inline]
+    #[must_use]
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> bool {
+        self.mapping.read(offset, into)
+    }
+
+    /// Appends `len` bytes from `offset` to `into`; false, and nothing done, if the range is not inside the window.
+    #[inline]
+    #[must_use]
+    pub fn append_to(&self, offset: usize, len: usize, into: &mut Vec<u8>) -> bool {
+        self.mapping.append_to(offset, len, into)
+    }
+
+    /// Copies bytes in at `offset`; false, and nothing done, if the range is not inside the window.
+    #[inline]
+    #[must_use]
+    pub fn write(&self, offset: usize, from: &[u8]) -> bool {
+        self.mapping.write(offset, from)
+    }
+
+    /// Takes pages for the whole window now, so that a full memory is an error here and not a crash later.
+    ///
+    /// # Errors
+    /// [`RegionError::System`] if there is no memory.
+    pub fn reserve(&self) -> Result<(), RegionError> {
+        self.fallocate(FallocateFlags::empty(), "reserved")
+    }
+
+    /// Gives the pages of the whole window back; it reads as zeros afterwards.
+    ///
+    /// # Errors
+    /// [`RegionError::System`] if the kernel refuses.
+    pub fn release(&self) -> Result<(), RegionError> {
+        self.fallocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, "released")
+    }
+
+    fn fallocate(&self, flags: FallocateFlags, action: &'static str) -> Result<(), RegionError> {
+        let len = self.len() as u64;
+        rustix::io::retry_on_intr(|| fallocate(&self.region, flags, self.start, len))
+            .map_err(|cause| RegionError::System { len, action, cause: cause.into() })
+    }
+}

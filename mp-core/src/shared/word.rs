@@ -1,0 +1,188 @@
+//! A counter in shared memory that can be waited for, with no wake that a death can swallow.
+//!
+//! The word is `count << 1 | SLEEPER`. A change of the count while SLEEPER is set goes through one system call that
+//! changes the word *and* wakes, so no death can fall between the two. At most one process or thread sleeps on the word:
+//! the one that holds the *right to sleep*, a gate. All others wait for that right, so that the death of a sleeper, or of
+//! one that was just woken, promotes the next, who then looks for itself. The right is held for as long as its owner
+//! waits, also when that owner is stopped (SIGSTOP); therefore the others wait for it in slices of [`SLICE`] and look for
+//! themselves after each.
+
+use std::time::{Duration, Instant};
+
+use super::gate::{Gate, GateError};
+use crate::{
+    kill_points::kill_point,
+    sync::{AtomicU32, Ordering, futex},
+    sys::map::shared_struct,
+};
+
+const SLEEPER: u32 = 1;
+/// How long those that have no right to sleep wait before they look for themselves.
+const SLICE: Duration = Duration::from_millis(100);
+/// About the price of a sleep and a wake: spinning longer than this never pays.
+const SPIN: Duration = Duration::from_micros(20);
+
+shared_struct! {
+    /// A counter that can be waited for.
+    pub struct Word {
+        word: AtomicU32,
+        /// Where the last change was made: a hint for spinning, nothing else.
+        cpu: AtomicU32,
+        right: Gate,
+    }
+}
+
+/// The deadline passed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("timed out")]
+pub struct TimedOut;
+
+impl Word {
+    /// The number of changes so far, modulo 2^31: compare by equality only.
+    #[inline]
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.word.load(Ordering::Acquire) >> 1
+    }
+
+    /// Counts one change and wakes the sleeper, if there is one, in the same step.
+    ///
+    /// Only one thread of all processes may be here at a time: the caller holds a gate that sees to that.
+    #[inline]
+    pub fn advance(&self) {
+        let cpu = futex::current_cpu();
+        if self.cpu.load(Ordering::Relaxed) != cpu {
+            self.cpu.store(cpu, Ordering::Relaxed);
+        }
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & SLEEPER == 0 {
+            let next = word.wrapping_add(2);
+            match self.word.compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
+        }
+        kill_point!(BeforeWake);
+        #[cfg(feature = "kill-points")]
+        if crate::kill_points::mutated() {
+            self.word.fetch_add(1, Ordering::SeqCst);
+            kill_point!(BetweenChangeAndWake);
+            futex::wake(&self.word, 1);
+            return;
+        }
+        // Adding 1 to `count << 1 | SLEEPER` carries into the count and clears the flag.
+        futex::add_and_wake(&self.word, 1);
+    }
+
+    /// Waits until `look` finds what it looks for, at most until `deadline` (`None`: for ever).
+    ///
+    /// `look` is called again after each change of the count, and now and then for no reason. It may take gates, but not
+    /// wait on this word. A deadline that has passed still lets `look` have one look.
+    ///
+    /// # Errors
+    /// [`TimedOut`], inside the outer `Ok`, after the deadline; [`GateError::Corrupt`] if the memory was overwritten.
+    #[inline]
+    pub fn wait<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut() -> Option<R>,
+    ) -> Result<Result<R, TimedOut>, GateError> {
+        let seen = self.count();
+        if let Some(found) = look() {
+            return Ok(Ok(found));
+        }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(Err(TimedOut));
+        }
+        if self.spin(seen)
+            && let Some(found) = look()
+        {
+            return Ok(Ok(found));
+        }
+        self.wait_for_right(deadline, look)
+    }
+
+    /// Waits a little for the count to leave `seen`, if whoever changes it runs on another CPU than this thread.
+    fn spin(&self, seen: u32) -> bool {
+        if self.cpu.load(Ordering::Relaxed) == futex::current_cpu() {
+            return self.count() != seen;
+        }
+        let start = Instant::now();
+        loop {
+            for _ in 0..32 {
+                if self.count() != seen {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() > SPIN {
+                return false;
+            }
+        }
+    }
+
+    #[cold]
+    fn wait_for_right<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut() -> Option<R>,
+    ) -> Result<Result<R, TimedOut>, GateError> {
+        loop {
+            let slice = Instant::now() + SLICE;
+            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+            match self.right.lock(Some(until)) {
+                Ok(_right) => {
+                    kill_point!(RightTaken);
+                    return Ok(self.sleep(deadline, look));
+                }
+                Err(GateError::Busy) => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(found) = look() {
+                return Ok(Ok(found));
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(Err(TimedOut));
+            }
+        }
+    }
+
+    /// Sleeps on the word; the caller holds the right to.
+    fn sleep<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut() -> Option<R>,
+    ) -> Result<R, TimedOut> {
+        loop {
+            // The word is read before the look: a change after it makes the arming or the sleep fail.
+            let word = self.word.load(Ordering::Acquire);
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(TimedOut);
+            }
+            let armed = word | SLEEPER;
+            if word != armed
+                && self.word.compare_exchange(word, armed, Ordering::Relaxed, Ordering::Relaxed).is_err()
+            {
+                continue;
+            }
+            kill_point!(Armed);
+            let until = if futex::atomic_wake() {
+                deadline
+            } else {
+                Some(deadline.map_or(now + SLICE, |deadline| deadline.min(now + SLICE)))
+            };
+            futex::wait(&self.word, armed, until);
+            kill_point!(Woken);
+        }
+    }
+}
+
+impl std::fmt::Debug for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Word({})", self.count())
+    }
+}

@@ -1,0 +1,10 @@
+//! The ground that the algorithms on shared words stand on: the machine's, or a model checker's.
+//!
+//! With `--cfg mp_loom` the same code in [`crate::shared`] runs on loom's atomics, and the robust mutex and the futex
+//! are models of what the kernel does.
+
+#[cfg(not(mp_loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(not(mp_loom))]
+pub(crate) use crate::sys::{futex, mutex::RobustMutex};

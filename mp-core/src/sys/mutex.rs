@@ -1,0 +1,144 @@
+//! The robust process-shared mutex: the one lock that the kernel frees when its owner dies.
+//!
+//! libc's own, because a thread has one list of robust locks and libc owns it. Error-checking kind: a second lock by
+//! the same thread is an error instead of a deadlock, at no cost on the fast path.
+#![allow(unsafe_code)]
+
+use std::{cell::UnsafeCell, io, mem::MaybeUninit, time::Duration, time::Instant};
+
+/// How a lock was obtained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acquired {
+    /// From an owner that unlocked it.
+    Clean,
+    /// From an owner that died with it; already marked consistent.
+    OwnerDied,
+}
+
+/// Why a lock was not obtained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Somebody has it (by the deadline, or at once for a try).
+    Busy,
+    /// The calling thread has it.
+    Deadlock,
+    /// Its memory does not hold a usable mutex.
+    Corrupt,
+}
+
+#[repr(transparent)]
+pub(crate) struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: a process-shared mutex is made to be used from many threads.
+unsafe impl Send for RobustMutex {}
+// SAFETY: as above.
+unsafe impl Sync for RobustMutex {}
+
+fn check(code: libc::c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+impl RobustMutex {
+    /// Sets up a mutex in zeroed memory that nobody else knows yet.
+    pub(crate) fn init_zeroed(&self) -> io::Result<()> {
+        let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+        let attr = attributes.as_mut_ptr();
+        // SAFETY: `attr` points to memory for one attribute object, initialised by the first call before the others
+        // use it and destroyed by the last; the mutex is in no use, as the caller promises by its name.
+        unsafe {
+            check(libc::pthread_mutexattr_init(attr))?;
+            let result = check(libc::pthread_mutexattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED))
+                .and_then(|()| check(libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST)))
+                .and_then(|()| check(libc::pthread_mutexattr_settype(attr, libc::PTHREAD_MUTEX_ERRORCHECK)))
+                .and_then(|()| check(libc::pthread_mutex_init(self.0.get(), attr)));
+            libc::pthread_mutexattr_destroy(attr);
+            result
+        }
+    }
+
+    #[inline]
+    fn outcome(&self, code: libc::c_int) -> Result<Acquired, Refused> {
+        match code {
+            0 => Ok(Acquired::Clean),
+            libc::EOWNERDEAD => {
+                // SAFETY: this thread just became the owner of the inconsistent mutex.
+                match unsafe { libc::pthread_mutex_consistent(self.0.get()) } {
+                    0 => Ok(Acquired::OwnerDied),
+                    _ => Err(Refused::Corrupt),
+                }
+            }
+            libc::EBUSY | libc::ETIMEDOUT => Err(Refused::Busy),
+            libc::EDEADLK => Err(Refused::Deadlock),
+            _ => Err(Refused::Corrupt),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> Result<Acquired, Refused> {
+        // SAFETY: the memory is a mutex set up by `init_zeroed`, mapped at one address per process, alive through
+        // `&self`; whoever locks it keeps the mapping alive until it unlocks (the guard borrows it).
+        self.outcome(unsafe { libc::pthread_mutex_lock(self.0.get()) })
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
+        // SAFETY: as for `lock`.
+        self.outcome(unsafe { libc::pthread_mutex_trylock(self.0.get()) })
+    }
+
+    /// Waits until `deadline`, never less.
+    pub(crate) fn lock_until(&self, deadline: Instant) -> Result<Acquired, Refused> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lock_for(left) {
+                Err(Refused::Busy) if Instant::now() < deadline => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    #[cfg(target_env = "gnu")]
+    fn lock_for(&self, left: Duration) -> Result<Acquired, Refused> {
+        unsafe extern "C" {
+            // POSIX.1-2024; glibc has it since 2.30.
+            fn pthread_mutex_clocklock(
+                mutex: *mut libc::pthread_mutex_t,
+                clock: libc::clockid_t,
+                until: *const libc::timespec,
+            ) -> libc::c_int;
+        }
+        let until = after(libc::CLOCK_MONOTONIC, left);
+        // SAFETY: as for `lock`; `until` is a live timespec.
+        self.outcome(unsafe {
+            pthread_mutex_clocklock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const until)
+        })
+    }
+
+    /// By the wall clock, in slices of a second: a clock that is set back lengthens one slice at most.
+    #[cfg(not(target_env = "gnu"))]
+    fn lock_for(&self, left: Duration) -> Result<Acquired, Refused> {
+        let until = after(libc::CLOCK_REALTIME, left.min(Duration::from_secs(1)));
+        // SAFETY: as for `lock`; `until` is a live timespec.
+        self.outcome(unsafe { libc::pthread_mutex_timedlock(self.0.get(), &raw const until) })
+    }
+
+    /// Only the owner may call it; by anyone else it does nothing (robust mutexes check).
+    #[inline]
+    pub(crate) fn unlock(&self) {
+        // SAFETY: as for `lock`.
+        let code = unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+        debug_assert_eq!(code, 0, "a gate was unlocked by a thread that does not hold it");
+    }
+}
+
+fn after(clock: libc::clockid_t, delay: Duration) -> libc::timespec {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a live timespec; the two clocks used here always exist.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    let nanos = now.tv_nsec + libc::c_long::from(delay.subsec_nanos() as i32);
+    let secs = libc::time_t::try_from(delay.as_secs()).unwrap_or(libc::time_t::MAX / 2);
+    libc::timespec {
+        tv_sec: now.tv_sec.saturating_add(secs).saturating_add(nanos / 1_000_000_000),
+        tv_nsec: nanos % 1_000_000_000,
+    }
+}

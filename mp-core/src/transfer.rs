@@ -1,0 +1,316 @@
+//! Serde values that contain handles: files, sockets, locks, queues, connections.
+//!
+//! A file descriptor means nothing in another process, so a handle cannot be written as bytes alone. While [`encode`]
+//! runs, a thread-local *transfer* is open: the `Serialize` of a handle puts the handle into the transfer's table and
+//! writes its index; [`decode`] does the reverse. Whoever carries the bytes (the start of a process, a queue, a pipe)
+//! carries the table beside them. Any other serializer finds no transfer open, and the handle answers with an error
+//! that says so. Transfers nest (a `Serialize` may itself send something), and a transfer that fails or panics takes
+//! its handles with it.
+//!
+//! ```
+//! use mp_core::transfer::{Fd, decode, encode};
+//! use std::{fs::File, io::Read};
+//!
+//! let value = ("name", Fd(File::open("/dev/null")?));
+//! let parcel = encode(&value)?;
+//! assert_eq!(parcel.handles.len(), 1);
+//!
+//! let fds = parcel.handles.into_iter().map(|handle| handle.into_fd()).collect::<Result<_, _>>()?;
+//! let (name, mut file): (String, Fd<File>) = decode(&parcel.bytes, fds)?;
+//! assert_eq!(name, "name");
+//! assert_eq!(file.0.read(&mut [0; 8])?, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::{
+    any::type_name,
+    cell::RefCell,
+    ops::{Deref, DerefMut},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+
+use crate::{codec, shared::Region};
+
+/// A value could not be turned into bytes and handles.
+#[derive(Debug, thiserror::Error)]
+#[error("a value of type {type_name} could not be encoded: {cause}")]
+#[non_exhaustive]
+pub struct EncodeError {
+    /// The Rust type of the value.
+    pub type_name: &'static str,
+    /// What its `Serialize` or the codec reported.
+    pub cause: String,
+}
+
+/// Bytes and handles did not make up a value of the expected type.
+#[derive(Debug, thiserror::Error)]
+#[error("a message could not be decoded as {type_name}: {cause}")]
+#[non_exhaustive]
+pub struct DecodeError {
+    /// The Rust type that was expected.
+    pub type_name: &'static str,
+    /// What its `Deserialize` or the codec reported.
+    pub cause: String,
+}
+
+/// A handle on its way out, kept alive until it has been handed to the kernel.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Handle {
+    /// A descriptor of its own.
+    Fd(OwnedFd),
+    /// Shared memory; however many things in it travel, its descriptor travels once per message.
+    Region(Region),
+}
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Fd(fd) => fd.as_fd(),
+            Self::Region(region) => region.as_fd(),
+        }
+    }
+}
+
+impl Handle {
+    /// A descriptor for this handle that belongs to the caller.
+    ///
+    /// # Errors
+    /// The descriptor table is full.
+    pub fn into_fd(self) -> std::io::Result<OwnedFd> {
+        match self {
+            Self::Fd(fd) => Ok(fd),
+            Self::Region(region) => region.as_fd().try_clone_to_owned(),
+        }
+    }
+}
+
+/// A value as bytes, and the handles that it contains.
+#[derive(Debug, Default)]
+pub struct Parcel {
+    /// The encoded value; handles appear in it as indices.
+    pub bytes: Vec<u8>,
+    /// The handles, in the order of their indices.
+    pub handles: Vec<Handle>,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    handles: Vec<Handle>,
+    cause: Option<String>,
+}
+
+#[derive(Default)]
+struct Incoming {
+    slots: Vec<Slot>,
+    cause: Option<String>,
+}
+
+enum Slot {
+    Fd(OwnedFd),
+    Region(Region),
+    Taken,
+}
+
+thread_local! {
+    static OUTGOING: RefCell<Vec<Outgoing>> = const { RefCell::new(Vec::new()) };
+    static INCOMING: RefCell<Vec<Incoming>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Closes the innermost transfer also when a `Serialize` panics.
+struct CloseOutgoing;
+
+impl Drop for CloseOutgoing {
+    fn drop(&mut self) {
+        OUTGOING.with_borrow_mut(|open| drop(open.pop()));
+    }
+}
+
+struct CloseIncoming;
+
+impl Drop for CloseIncoming {
+    fn drop(&mut self) {
+        // Taken out of the cell first: closing a handle may run code that opens a transfer of its own.
+        let closed = INCOMING.with_borrow_mut(Vec::pop);
+        drop(closed);
+    }
+}
+
+/// Encodes `value` into fresh memory.
+///
+/// # Errors
+/// [`EncodeError`] if its `Serialize` fails or it contains a handle that can no longer be used.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Parcel, EncodeError> {
+    let mut bytes = Vec::new();
+    let handles = encode_into(value, &mut bytes)?;
+    Ok(Parcel { bytes, handles })
+}
+
+/// Appends the encoded `value` to `buffer` and returns the handles that it contains.
+///
+/// # Errors
+/// As [`encode`]; the buffer is then as long as before.
+pub fn encode_into<T: Serialize + ?Sized>(
+    value: &T,
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<Handle>, EncodeError> {
+    OUTGOING.with_borrow_mut(|open| open.push(Outgoing::default()));
+    let close = CloseOutgoing;
+    let result = codec::append(value, buffer);
+    let transfer = OUTGOING.with_borrow_mut(|open| open.last_mut().map(std::mem::take)).unwrap_or_default();
+    drop(close);
+    match result {
+        Ok(()) => Ok(transfer.handles),
+        Err(error) => Err(EncodeError {
+            type_name: type_name::<T>(),
+            cause: transfer.cause.unwrap_or_else(|| error.to_string()),
+        }),
+    }
+}
+
+/// Decodes a value from `bytes` and the descriptors that came with them; those that it does not use are closed.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes or the descriptors do not make up a `T`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T, DecodeError> {
+    let slots = fds.into_iter().map(Slot::Fd).collect();
+    INCOMING.with_borrow_mut(|open| open.push(Incoming { slots, cause: None }));
+    let close = CloseIncoming;
+    let result = codec::read(bytes);
+    result.map_err(|error| {
+        let cause =
+            INCOMING.with_borrow_mut(|open| open.last_mut().and_then(|transfer| transfer.cause.take()));
+        drop(close);
+        DecodeError { type_name: type_name::<T>(), cause: cause.unwrap_or_else(|| error.to_string()) }
+    })
+}
+
+/// For the `Serialize` of a handle: puts a duplicate of `fd` into the open transfer and returns its index.
+///
+/// # Errors
+/// A message for `serde::ser::Error::custom`, if no transfer is open or the descriptor cannot be duplicated.
+pub fn attach_fd(fd: BorrowedFd<'_>) -> Result<u32, String> {
+    attach(|handles| {
+        let copy = fd
+            .try_clone_to_owned()
+            .map_err(|error| format!("a descriptor could not be duplicated: {error}"))?;
+        handles.push(Handle::Fd(copy));
+        Ok(handles.len() - 1)
+    })
+}
+
+/// For the `Serialize` of something in shared memory: puts its region into the open transfer, once, and returns its
+/// index.
+///
+/// # Errors
+/// A message for `serde::ser::Error::custom`, if no transfer is open.
+pub fn attach_region(region: &Region) -> Result<u32, String> {
+    attach(|handles| {
+        let known = handles.iter().rposition(|h| matches!(h, Handle::Region(other) if other.same_as(region)));
+        Ok(known.unwrap_or_else(|| {
+            handles.push(Handle::Region(region.clone()));
+            handles.len() - 1
+        }))
+    })
+}
+
+fn attach(add: impl FnOnce(&mut Vec<Handle>) -> Result<usize, String>) -> Result<u32, String> {
+    OUTGOING.with_borrow_mut(|open| {
+        let transfer = open.last_mut().ok_or_else(|| {
+            "a handle can only be serialised while it is sent to another process: as an argument, a result, or \
+             a message of a queue or a pipe"
+                .to_owned()
+        })?;
+        let index = add(&mut transfer.handles)
+            .and_then(|index| u32::try_from(index).map_err(|_| "a message holds too many handles".to_owned()));
+        index.inspect_err(|cause| transfer.cause = Some(cause.clone()))
+    })
+}
+
+/// For the `Deserialize` of a handle: takes descriptor `index` out of the open transfer.
+///
+/// # Errors
+/// A message for `serde::de::Error::custom`, if no transfer is open or it holds no such descriptor (any more).
+pub fn take_fd(index: u32) -> Result<OwnedFd, String> {
+    take(index, |slot| match std::mem::replace(slot, Slot::Taken) {
+        Slot::Fd(fd) => Ok(fd),
+        Slot::Region(_) | Slot::Taken => Err(format!("handle {index} is used twice")),
+    })
+}
+
+/// For the `Deserialize` of something in shared memory: the region with this index, which many may share.
+///
+/// # Errors
+/// A message for `serde::de::Error::custom`, if no transfer is open, it holds no such descriptor, or that descriptor
+/// is not a region.
+pub fn take_region(index: u32) -> Result<Region, String> {
+    take(index, |slot| {
+        if let Slot::Region(region) = slot {
+            return Ok(region.clone());
+        }
+        match std::mem::replace(slot, Slot::Taken) {
+            Slot::Fd(fd) => {
+                let region = Region::from_fd(fd).map_err(|error| error.to_string())?;
+                *slot = Slot::Region(region.clone());
+                Ok(region)
+            }
+            _ => Err(format!("handle {index} is used twice")),
+        }
+    })
+}
+
+fn take<R>(index: u32, from: impl FnOnce(&mut Slot) -> Result<R, String>) -> Result<R, String> {
+    INCOMING.with_borrow_mut(|open| {
+        let transfer =
+            open.last_mut().ok_or("a handle can only be deserialised from a message of another process")?;
+        let result = match transfer.slots.get_mut(index as usize) {
+            Some(slot) => from(slot),
+            None => Err(format!("the message carries no handle with index {index}")),
+        };
+        result.inspect_err(|cause| transfer.cause = Some(cause.clone()))
+    })
+}
+
+/// A file, a socket or any other owner of a descriptor, as a serde value that travels between processes.
+///
+/// The receiver gets a descriptor of its own for the same open file; the sender keeps its own. Python passes
+/// descriptors by `multiprocessing.reduction.DupFd`.
+///
+/// ```
+/// use mp_core::transfer::Fd;
+/// # use std::fs::File;
+/// fn size(file: Fd<File>) -> u64 {
+///     file.metadata().map_or(0, |meta| meta.len())
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fd<T>(pub T);
+
+impl<T> Deref for Fd<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Fd<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T: AsFd> Serialize for Fd<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        attach_fd(self.0.as_fd()).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de, T: From<OwnedFd>> Deserialize<'de> for Fd<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        take_fd(index).map(|fd| Self(fd.into())).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,4 @@
+//! The tour.
+#![forbid(unsafe_code)]
+
+fn main() {}

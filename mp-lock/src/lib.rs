@@ -1,0 +1,2 @@
+//! mp-lock.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! mp-pipe.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! mp-pool.
+#![forbid(unsafe_code)]

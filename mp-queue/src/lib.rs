@@ -1,0 +1,2 @@
+//! mp-queue.
+#![forbid(unsafe_code)]
