@@ -8,18 +8,22 @@
 /// Names a place; compiles to nothing without the feature.
 macro_rules! kill_point {
     ($point:ident) => {
-        #[cfg(feature = "kill-points")]
+        #[cfg(all(feature = "kill-points", not(mp_loom)))]
         $crate::kill_points::reach($crate::kill_points::Point::$point);
+        #[cfg(mp_loom)]
+        $crate::sync::model::reach($crate::kill_points::Point::$point);
     };
 }
 pub(crate) use kill_point;
 
-#[cfg(feature = "kill-points")]
+#[cfg(any(feature = "kill-points", mp_loom))]
+pub(crate) use armed::mutated;
+#[cfg(all(feature = "kill-points", not(mp_loom)))]
+pub(crate) use armed::reach;
+#[cfg(any(feature = "kill-points", mp_loom))]
 pub use armed::{Point, arm, disarm, mutate};
-#[cfg(feature = "kill-points")]
-pub(crate) use armed::{mutated, reach};
 
-#[cfg(feature = "kill-points")]
+#[cfg(any(feature = "kill-points", mp_loom))]
 mod armed {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -80,6 +84,7 @@ mod armed {
         MUTATED.load(Ordering::Relaxed)
     }
 
+    #[cfg(not(mp_loom))]
     #[inline]
     pub(crate) fn reach(point: Point) {
         if ARMED.load(Ordering::Relaxed) >> 32 == point as u64 + 1 {
@@ -87,6 +92,7 @@ mod armed {
         }
     }
 
+    #[cfg(not(mp_loom))]
     #[cold]
     fn die_if_due() {
         if ARMED.fetch_sub(1, Ordering::SeqCst) & 0xffff_ffff == 1 {

@@ -8,6 +8,8 @@
 
 mod arena;
 mod gate;
+#[cfg(all(test, mp_loom))]
+mod models;
 mod monitor;
 mod region;
 mod word;

@@ -63,7 +63,7 @@ impl Word {
             }
         }
         kill_point!(BeforeWake);
-        #[cfg(feature = "kill-points")]
+        #[cfg(any(feature = "kill-points", mp_loom))]
         if crate::kill_points::mutated() {
             self.word.fetch_add(1, Ordering::SeqCst);
             kill_point!(BetweenChangeAndWake);

@@ -14,8 +14,7 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::mutex::RobustMutex;
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, RobustMutex};
 
 /// A shared, readable and writable mapping of part of a file; unmapped on drop.
 #[derive(Debug)]
@@ -110,6 +109,10 @@ impl Drop for Mapping {
 pub unsafe trait Shared: Send + Sync {
     /// Makes a value out of zeroed memory that nobody else knows yet.
     fn init(&self) -> std::io::Result<()>;
+
+    /// A value outside shared memory, for the models.
+    #[cfg(mp_loom)]
+    fn model() -> Self;
 }
 
 // SAFETY: an atomic of plain bits.
@@ -117,12 +120,22 @@ unsafe impl Shared for AtomicU32 {
     fn init(&self) -> std::io::Result<()> {
         Ok(())
     }
+
+    #[cfg(mp_loom)]
+    fn model() -> Self {
+        Self::new(0)
+    }
 }
 
 // SAFETY: an atomic of plain bits.
 unsafe impl Shared for AtomicU64 {
     fn init(&self) -> std::io::Result<()> {
         Ok(())
+    }
+
+    #[cfg(mp_loom)]
+    fn model() -> Self {
+        Self::new(0)
     }
 }
 
@@ -132,12 +145,22 @@ unsafe impl Shared for RobustMutex {
     fn init(&self) -> std::io::Result<()> {
         self.init_zeroed()
     }
+
+    #[cfg(mp_loom)]
+    fn model() -> Self {
+        Self::default()
+    }
 }
 
 // SAFETY: an array adds nothing to its elements.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
     fn init(&self) -> std::io::Result<()> {
         self.iter().try_for_each(Shared::init)
+    }
+
+    #[cfg(mp_loom)]
+    fn model() -> Self {
+        std::array::from_fn(|_| T::model())
     }
 }
 
@@ -159,6 +182,11 @@ macro_rules! shared_struct {
             fn init(&self) -> std::io::Result<()> {
                 $($crate::sys::map::Shared::init(&self.$field)?;)*
                 Ok(())
+            }
+
+            #[cfg(mp_loom)]
+            fn model() -> Self {
+                Self { $($field: $crate::sys::map::Shared::model(),)* }
             }
         }
     };

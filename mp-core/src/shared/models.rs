@@ -1,0 +1,164 @@
+//! Loom models of gate + word + monitor: every order of steps, and a death at every kill point.
+//!
+//! `RUSTFLAGS="--cfg mp_loom" cargo test -p mp-core --release --lib models`
+
+use loom::sync::Arc;
+
+use super::{Monitor, Shared};
+use crate::{
+    kill_points::{Point, mutate},
+    sync::model::Processes,
+};
+
+fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+/// A semaphore, the smallest state machine that waits: one word of permits.
+fn release(monitor: &Monitor<1>) {
+    monitor.update(|[permits]| (Some([permits + 1]), ())).unwrap();
+}
+
+fn acquire(monitor: &Monitor<1>) {
+    let taken = monitor.wait(None, |[permits]| (permits > 0).then(|| (Some([permits - 1]), ())));
+    taken.unwrap().unwrap();
+}
+
+#[test]
+fn one_waits_for_one() {
+    explore(|| {
+        let monitor = Arc::new(Monitor::<1>::model());
+        let mut processes = Processes::default();
+        let m = monitor.clone();
+        processes.start(move || acquire(&m));
+        release(&monitor);
+        processes.end(|| assert_eq!(monitor.peek(), [0]));
+    });
+}
+
+#[test]
+fn two_wait_for_two() {
+    explore(|| {
+        let monitor = Arc::new(Monitor::<1>::model());
+        let mut processes = Processes::default();
+        for _ in 0..2 {
+            let m = monitor.clone();
+            processes.start(move || acquire(&m));
+        }
+        release(&monitor);
+        release(&monitor);
+        processes.end(|| assert_eq!(monitor.peek(), [0]));
+    });
+}
+
+#[test]
+fn updates_of_two_are_both_kept_and_a_peek_is_never_torn() {
+    explore(|| {
+        let monitor = Arc::new(Monitor::<2>::model());
+        let mut processes = Processes::default();
+        for _ in 0..2 {
+            let m = monitor.clone();
+            processes.start(move || m.update(|[a, b]| (Some([a + 1, b + 1]), ())).unwrap());
+        }
+        let [a, b] = monitor.peek();
+        assert_eq!(a, b);
+        processes.end(|| assert_eq!(monitor.peek(), [2, 2]));
+    });
+}
+
+/// Whoever releases dies at `point`; a second one releases as well: the waiter must get a permit.
+fn dying_releaser(point: Point) {
+    explore(move || {
+        let monitor = Arc::new(Monitor::<1>::model());
+        let mut processes = Processes::default();
+        let m = monitor.clone();
+        processes.start(move || acquire(&m));
+        let m = monitor.clone();
+        processes.start_to_die(point, 1, move || release(&m));
+        release(&monitor);
+        processes.end(|| {});
+    });
+}
+
+/// One waiter dies at `point`; two permits are there, at most one dies with it: the other waiter must get one.
+fn dying_waiter(point: Point) {
+    explore(move || {
+        let monitor = Arc::new(Monitor::<1>::model());
+        let mut processes = Processes::default();
+        let m = monitor.clone();
+        processes.start_to_die(point, 1, move || acquire(&m));
+        let m = monitor.clone();
+        processes.start(move || acquire(&m));
+        release(&monitor);
+        release(&monitor);
+        processes.end(|| {});
+    });
+}
+
+/// The only release comes from one that dies after its commit: the waiter must get the permit all the same.
+fn release_then_death(point: Point) {
+    explore(move || {
+        let monitor = Arc::new(Monitor::<1>::model());
+        let mut processes = Processes::default();
+        let m = monitor.clone();
+        processes.start(move || acquire(&m));
+        let m = monitor.clone();
+        processes.start_to_die(point, 1, move || release(&m));
+        processes.end(|| {});
+    });
+}
+
+#[test]
+fn a_releaser_may_die_anywhere() {
+    for point in
+        [Point::GateLocked, Point::SlotWritten, Point::BeforeWake, Point::Committed, Point::GateReleased]
+    {
+        dying_releaser(point);
+    }
+}
+
+#[test]
+fn a_waiter_may_die_anywhere() {
+    for point in [
+        Point::GateLocked,
+        Point::SlotWritten,
+        Point::BeforeWake,
+        Point::Committed,
+        Point::GateReleased,
+        Point::RightTaken,
+        Point::Armed,
+        Point::Woken,
+    ] {
+        dying_waiter(point);
+    }
+}
+
+#[test]
+fn a_commit_outlives_its_author() {
+    for point in [Point::Committed, Point::GateReleased] {
+        release_then_death(point);
+    }
+}
+
+/// Change and wake as two steps: a death between them must be seen as a deadlock, or the models are blind.
+///
+/// In a process of its own: the mutation is for the whole process, and loom aborts on a deadlock.
+#[test]
+fn the_mutated_build_hangs() {
+    const MUTATED: &str = "MP_MODEL_MUTATED";
+    if std::env::var_os(MUTATED).is_some() {
+        mutate(true);
+        return release_then_death(Point::BetweenChangeAndWake);
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "shared::models::the_mutated_build_hangs", "--nocapture"])
+        .env(MUTATED, "1")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("deadlock; threads"), "{said}");
+}

@@ -1,0 +1,251 @@
+//! What the kernel does, as a model for loom: robust mutexes, futexes, and death.
+//!
+//! A model thread stands for a process. It dies at an armed kill point: the kernel's part (every lock that it holds is
+//! marked and handed on) happens at once, and the thread itself stays where it is until the model has ended, so that
+//! none of its later steps can be seen. Nothing here knows time: a lock with a deadline waits for ever, so what the
+//! models prove holds without any timer.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::Instant,
+};
+
+use loom::{
+    sync::{Condvar, Mutex},
+    thread::{self, JoinHandle, ThreadId},
+};
+
+use crate::{
+    kill_points::Point,
+    sys::mutex::{Acquired, Refused},
+};
+
+/// The one lock under which the modelled kernel does each of its steps.
+struct Kernel {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Sleepers by the address of their word, and whether they were woken.
+    sleepers: Vec<(usize, ThreadId, bool)>,
+    mutexes: HashMap<usize, MutexState>,
+    ended: bool,
+}
+
+#[derive(Default, Clone, Copy)]
+struct MutexState {
+    owner: Option<ThreadId>,
+    owner_died: bool,
+}
+
+loom::lazy_static! {
+    static ref KERNEL: Kernel = Kernel { state: Mutex::new(State::default()), changed: Condvar::new() };
+}
+
+thread_local! {
+    // All threads of a model run on one thread of the machine, so this needs no lock of loom's.
+    static DEATHS: RefCell<HashMap<ThreadId, (Point, u32)>> = RefCell::new(HashMap::new());
+}
+
+fn kernel<R>(step: impl FnOnce(&mut State) -> R) -> R {
+    let mut state = KERNEL.state.lock().unwrap();
+    let result = step(&mut state);
+    KERNEL.changed.notify_all();
+    result
+}
+
+fn wait_in_kernel<R>(mut ready: impl FnMut(&mut State) -> Option<R>) -> R {
+    let mut state = KERNEL.state.lock().unwrap();
+    loop {
+        if let Some(result) = ready(&mut state) {
+            return result;
+        }
+        state = KERNEL.changed.wait(state).unwrap();
+    }
+}
+
+/// A robust mutex; its identity is its address.
+#[derive(Debug, Default)]
+pub(crate) struct RobustMutex(loom::sync::atomic::AtomicU32);
+
+impl RobustMutex {
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    pub(crate) fn init_zeroed(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn take(id: usize, state: &mut State) -> Result<Acquired, Refused> {
+        let me = thread::current().id();
+        let mutex = state.mutexes.entry(id).or_default();
+        match mutex.owner {
+            Some(owner) if owner == me => Err(Refused::Deadlock),
+            Some(_) => Err(Refused::Busy),
+            None => {
+                mutex.owner = Some(me);
+                Ok(if std::mem::take(&mut mutex.owner_died) { Acquired::OwnerDied } else { Acquired::Clean })
+            }
+        }
+    }
+
+    pub(crate) fn lock(&self) -> Result<Acquired, Refused> {
+        let id = self.id();
+        let outcome = wait_in_kernel(|state| match Self::take(id, state) {
+            Err(Refused::Busy) => None,
+            outcome => Some(outcome),
+        });
+        // The real lock is an acquire of the word that unlock releases.
+        self.0.load(loom::sync::atomic::Ordering::Acquire);
+        outcome
+    }
+
+    pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
+        let id = self.id();
+        let outcome = kernel(|state| Self::take(id, state));
+        self.0.load(loom::sync::atomic::Ordering::Acquire);
+        outcome
+    }
+
+    pub(crate) fn lock_until(&self, _deadline: Instant) -> Result<Acquired, Refused> {
+        self.lock()
+    }
+
+    pub(crate) fn unlock(&self) {
+        // A thread that unwinds is dead, or belongs to a model that has failed: the kernel has its locks already.
+        if std::thread::panicking() {
+            return;
+        }
+        let id = self.id();
+        self.0.store(0, loom::sync::atomic::Ordering::Release);
+        kernel(|state| {
+            if let Some(mutex) = state.mutexes.get_mut(&id)
+                && mutex.owner == Some(thread::current().id())
+            {
+                mutex.owner = None;
+            }
+        });
+    }
+}
+
+pub(crate) mod futex {
+    //! Sleeping on words.
+
+    use super::*;
+    use crate::sync::{AtomicU32, Ordering};
+
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, _deadline: Option<Instant>) {
+        let address = std::ptr::from_ref(word).addr();
+        let me = thread::current().id();
+        // Comparing and going to sleep are one step of the kernel.
+        let asleep = kernel(|state| {
+            let asleep = word.load(Ordering::SeqCst) == expected;
+            if asleep {
+                state.sleepers.push((address, me, false));
+            }
+            asleep
+        });
+        if asleep {
+            wait_in_kernel(|state| {
+                let woken = state.sleepers.iter().position(|(_, who, woken)| *who == me && *woken)?;
+                state.sleepers.swap_remove(woken);
+                Some(())
+            });
+        }
+    }
+
+    fn wake_in(state: &mut State, address: usize, count: i32) {
+        let asleep = state.sleepers.iter_mut().filter(|(at, _, woken)| *at == address && !woken);
+        for sleeper in asleep.take(usize::try_from(count).unwrap_or(0)) {
+            sleeper.2 = true;
+        }
+    }
+
+    pub(crate) fn wake(word: &AtomicU32, count: i32) {
+        kernel(|state| wake_in(state, std::ptr::from_ref(word).addr(), count));
+    }
+
+    pub(crate) fn add_and_wake(word: &AtomicU32, count: i32) {
+        kernel(|state| {
+            word.fetch_add(1, Ordering::SeqCst);
+            wake_in(state, std::ptr::from_ref(word).addr(), count);
+        });
+    }
+
+    pub(crate) fn atomic_wake() -> bool {
+        true
+    }
+
+    pub(crate) fn current_cpu() -> u32 {
+        0
+    }
+}
+
+/// Dies here, if this thread was started to die here.
+pub(crate) fn reach(point: Point) {
+    let me = thread::current().id();
+    let due = DEATHS.with_borrow_mut(|deaths| match deaths.get_mut(&me) {
+        Some((at, left)) if *at == point => {
+            *left -= 1;
+            *left == 0
+        }
+        _ => false,
+    });
+    if due {
+        DEATHS.with_borrow_mut(|deaths| deaths.remove(&me));
+        kernel(|state| {
+            for mutex in state.mutexes.values_mut().filter(|mutex| mutex.owner == Some(me)) {
+                *mutex = MutexState { owner: None, owner_died: true };
+            }
+        });
+        wait_in_kernel(|state| state.ended.then_some(()));
+        resume_unwind(Box::new(Died));
+    }
+}
+
+struct Died;
+
+/// The threads of one model, each of which stands for a process.
+#[derive(Default)]
+pub(crate) struct Processes {
+    living: Vec<JoinHandle<()>>,
+    dying: Vec<JoinHandle<()>>,
+}
+
+impl Processes {
+    /// Starts one that must end by itself.
+    pub(crate) fn start(&mut self, body: impl FnOnce() + 'static) {
+        self.living.push(thread::spawn(body));
+    }
+
+    /// Starts one that dies when it reaches `point` for the `nth` time, if it does.
+    pub(crate) fn start_to_die(&mut self, point: Point, nth: u32, body: impl FnOnce() + 'static) {
+        self.dying.push(thread::spawn(move || {
+            DEATHS.with_borrow_mut(|deaths| deaths.insert(thread::current().id(), (point, nth)));
+            let outcome = catch_unwind(AssertUnwindSafe(body));
+            DEATHS.with_borrow_mut(|deaths| deaths.remove(&thread::current().id()));
+            if let Err(cause) = outcome
+                && !cause.is::<Died>()
+            {
+                resume_unwind(cause);
+            }
+        }));
+    }
+
+    /// Waits for those that must end, checks what they left, then lets the dead go.
+    pub(crate) fn end(self, check: impl FnOnce()) {
+        for process in self.living {
+            process.join().unwrap();
+        }
+        check();
+        kernel(|state| state.ended = true);
+        for process in self.dying {
+            process.join().unwrap();
+        }
+    }
+}
