@@ -4,9 +4,28 @@
 #![deny(unsafe_code)]
 #![cfg_attr(mp_loom, allow(dead_code, unused_imports, reason = "the models use part of the crate"))]
 
+pub mod call;
+mod child;
 mod codec;
+mod current;
+mod error;
+pub mod fds;
 pub mod kill_points;
+mod process;
+mod reaper;
+mod role;
 pub mod shared;
 mod sync;
 mod sys;
 pub mod transfer;
+mod wire;
+
+pub use child::Child;
+pub use current::{
+    ActiveChild, CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process,
+};
+pub use error::{ExitStatus, JoinError, PanicReport, StartError};
+pub use process::{Process, Stream, spawn};
+#[doc(hidden)]
+pub use role::init_test;
+pub use role::{catch_panic, init};

@@ -4,5 +4,7 @@
 //! lines is the map of all unsafe code in the workspace. What leaves this module is safe to call.
 
 pub(crate) mod futex;
+pub(crate) mod image;
 pub(crate) mod map;
 pub(crate) mod mutex;
+pub(crate) mod process;

@@ -1,0 +1,219 @@
+//! What was started: a handle of a running process and of its result.
+
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use rustix::{net::RecvFlags, process::Signal};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    error::{ExitStatus, JoinError},
+    reaper::{Entry, wait_readable},
+    transfer,
+    wire::{Payload, Report, Wire},
+};
+
+/// A process that was started by [`spawn`](crate::spawn) or [`Process`](crate::Process), and its result.
+///
+/// Dropping the handle leaves the process running; it is reaped when it ends. As a file descriptor ([`AsFd`]) it becomes
+/// readable when the process has ended: Python's `sentinel`.
+#[derive(Debug)]
+pub struct Child<T> {
+    entry: Arc<Entry>,
+    heard: Mutex<Heard>,
+    result: PhantomData<fn() -> T>,
+}
+
+/// What came over the wire so far.
+#[derive(Debug)]
+struct Heard {
+    wire: Option<Wire>,
+    running: bool,
+    outcome: Option<(Report, Vec<OwnedFd>)>,
+    joined: bool,
+}
+
+impl Heard {
+    /// Takes in what has arrived, without waiting.
+    fn listen(&mut self) {
+        while self.outcome.is_none()
+            && let Some(wire) = &self.wire
+        {
+            match wire.recv::<Report>(RecvFlags::DONTWAIT) {
+                Ok(Some((Report::Running, _))) => self.running = true,
+                Ok(Some(outcome)) => self.outcome = Some(outcome),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(None) => self.wire = None,
+                Err(error) => {
+                    self.outcome = Some((Report::ResultNotSent(error.to_string()), Vec::new()));
+                    self.wire = None;
+                }
+            }
+        }
+    }
+}
+
+impl<T> Child<T> {
+    pub(crate) fn new(entry: Arc<Entry>, wire: Wire) -> Self {
+        let heard = Heard { wire: Some(wire), running: false, outcome: None, joined: false };
+        Self { entry, heard: Mutex::new(heard), result: PhantomData }
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.entry.pid
+    }
+
+    /// The name given at the start.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.entry.name
+    }
+
+    /// Whether the process was started as a daemon.
+    #[must_use]
+    pub fn daemon(&self) -> bool {
+        self.entry.daemon
+    }
+
+    /// Whether the process has not ended yet.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        matches!(self.entry.status(), Ok(None))
+    }
+
+    /// How the process ended; `None` while it runs. Python: `exitcode`.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.entry.status().ok().flatten()
+    }
+
+    /// Sends SIGTERM; nothing happens if the process has ended.
+    ///
+    /// # Errors
+    /// The kernel does not allow it, for instance because the process has changed its user.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.entry.signal(Signal::TERM)
+    }
+
+    /// Sends SIGKILL; nothing happens if the process has ended.
+    ///
+    /// # Errors
+    /// As for [`Child::terminate`].
+    pub fn kill(&self) -> io::Result<()> {
+        self.entry.signal(Signal::KILL)
+    }
+
+    /// Sends SIGINT, as Ctrl-C does; nothing happens if the process has ended.
+    ///
+    /// # Errors
+    /// As for [`Child::terminate`].
+    pub fn interrupt(&self) -> io::Result<()> {
+        self.entry.signal(Signal::INT)
+    }
+}
+
+impl<T: DeserializeOwned> Child<T> {
+    /// Waits for the end of the process and returns what its function returned.
+    ///
+    /// Blocks until the process has ended, however it ends; never longer.
+    ///
+    /// # Errors
+    /// [`JoinError`] says what happened instead of a result.
+    pub fn join(&self) -> Result<T, JoinError> {
+        self.join_until(None)
+    }
+
+    /// As [`Child::join`], but gives up with [`JoinError::TimedOut`] after `timeout`, never earlier. The process runs on
+    /// then, and can be joined again.
+    ///
+    /// # Errors
+    /// As for [`Child::join`].
+    pub fn join_timeout(&self, timeout: Duration) -> Result<T, JoinError> {
+        self.join_until(Some(Instant::now().checked_add(timeout)).flatten())
+    }
+
+    /// As [`Child::join`], but `None` if the process has not ended yet; does not block.
+    ///
+    /// # Errors
+    /// As for [`Child::join`].
+    pub fn try_join(&self) -> Result<Option<T>, JoinError> {
+        match self.join_until(Some(Instant::now())) {
+            Err(JoinError::TimedOut { .. }) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn join_until(&self, deadline: Option<Instant>) -> Result<T, JoinError> {
+        let (name, pid) = (self.name().to_owned(), self.pid());
+        let Some(mut heard) = (match deadline {
+            None => Some(self.heard.lock()),
+            Some(deadline) => self.heard.try_lock_until(deadline),
+        }) else {
+            return Err(JoinError::TimedOut { name, pid });
+        };
+        if heard.joined {
+            return Err(JoinError::AlreadyJoined { name, pid });
+        }
+        let status = loop {
+            // The status first: what a process sent before its end has arrived when its end is seen.
+            let status = match self.entry.status() {
+                Ok(status) => status,
+                Err(cause) => return Err(JoinError::System { name, pid, cause }),
+            };
+            heard.listen();
+            if let Some(status) = status {
+                break status;
+            }
+            let mut fds = vec![self.entry.pidfd.as_fd()];
+            fds.extend(heard.wire.as_ref().filter(|_| heard.outcome.is_none()).map(AsFd::as_fd));
+            match wait_readable(&fds, deadline) {
+                Ok(ready) if ready.contains(&true) => {}
+                Ok(_) => return Err(JoinError::TimedOut { name, pid }),
+                Err(cause) => return Err(JoinError::System { name, pid, cause }),
+            }
+        };
+        heard.joined = true;
+        heard.wire = None;
+        let running = heard.running;
+        let outcome = heard.outcome.take();
+        drop(heard);
+        match outcome {
+            Some((Report::Returned(payload), fds)) => read(payload, fds, name, pid),
+            Some((Report::Panicked(report), _)) => Err(JoinError::Panicked { name, pid, report }),
+            Some((Report::ResultNotSent(reason), _)) => Err(JoinError::ResultNotSent { name, pid, reason }),
+            Some((Report::Refused(reason), _)) => Err(JoinError::Refused { name, pid, reason }),
+            Some((Report::Running, _)) | None => Err(match status.signal() {
+                _ if !running => JoinError::DiedEarly { name, pid, status },
+                Some(_) => JoinError::Killed { name, pid, status },
+                None => JoinError::Exited { name, pid, code: status.code() },
+            }),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    payload: Payload,
+    fds: Vec<OwnedFd>,
+    name: String,
+    pid: u32,
+) -> Result<T, JoinError> {
+    let (bytes, fds) = match payload.unpack(fds) {
+        Ok(unpacked) => unpacked,
+        Err(cause) => return Err(JoinError::ResultNotSent { name, pid, reason: cause.to_string() }),
+    };
+    transfer::decode(&bytes, fds).map_err(|cause| JoinError::ResultUndecodable { name, pid, cause })
+}
+
+impl<T> AsFd for Child<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.entry.pidfd.as_fd()
+    }
+}

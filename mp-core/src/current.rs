@@ -1,0 +1,176 @@
+//! What a process can learn about itself: who it is, who started it, whom it started, and how many CPUs it has.
+
+use std::{
+    fs, io,
+    num::NonZeroUsize,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open};
+
+use crate::{
+    reaper::{self, Entry, wait_readable},
+    role,
+};
+
+/// The calling process, as it was started. Python: `current_process()`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CurrentProcess {
+    /// Its name; `Main` in a process that was not started by this crate.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it was started as a daemon.
+    pub daemon: bool,
+}
+
+/// Who the calling process is.
+///
+/// ```
+/// assert_eq!(mp_core::current_process().name, "Main");
+/// ```
+#[must_use]
+pub fn current_process() -> CurrentProcess {
+    let pid = std::process::id();
+    match role::identity() {
+        Some(own) => CurrentProcess { name: own.name.clone(), pid, daemon: own.daemon },
+        None => CurrentProcess { name: "Main".to_owned(), pid, daemon: false },
+    }
+}
+
+/// The process that started the calling one. Python: `parent_process()`.
+#[derive(Debug)]
+pub struct ParentProcess {
+    name: String,
+    pid: u32,
+    /// `None` once it was seen to be dead.
+    pidfd: Option<OwnedFd>,
+}
+
+/// The process that started the calling one by this crate; `None` in any other process.
+///
+/// ```
+/// assert!(mp_core::parent_process().is_none());
+/// ```
+#[must_use]
+pub fn parent_process() -> Option<ParentProcess> {
+    let own = role::identity()?;
+    let parent = || getppid().filter(|pid| pid.as_raw_nonzero().get().cast_unsigned() == own.parent_pid);
+    // Still the parent after the open: the number was not given to another process meanwhile.
+    let pidfd = parent()
+        .and_then(|pid: Pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        .filter(|_| parent().is_some());
+    Some(ParentProcess { name: own.parent_name.clone(), pid: own.parent_pid, pidfd })
+}
+
+impl ParentProcess {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id, which may belong to another process after its death.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it still runs. Only a detached process can see its parent dead.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.ended_by(Some(Instant::now()))
+    }
+
+    /// Waits for its end, at most for `timeout`; whether it has ended.
+    #[must_use]
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        self.ended_by(Instant::now().checked_add(timeout))
+    }
+
+    fn ended_by(&self, deadline: Option<Instant>) -> bool {
+        match &self.pidfd {
+            None => true,
+            Some(pidfd) => wait_readable(&[pidfd.as_fd()], deadline).is_ok_and(|ready| ready[0]),
+        }
+    }
+}
+
+/// A running child of the calling process, without its result.
+#[derive(Debug, Clone)]
+pub struct ActiveChild(Arc<Entry>);
+
+/// The children of the calling process that have not ended. Python: `active_children()`.
+#[must_use]
+pub fn active_children() -> Vec<ActiveChild> {
+    reaper::running().into_iter().map(ActiveChild).collect()
+}
+
+impl ActiveChild {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        matches!(self.0.status(), Ok(None))
+    }
+
+    /// Waits for its end, at most for `timeout`; whether it has ended.
+    #[must_use]
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        !matches!(self.0.wait(Instant::now().checked_add(timeout)), Ok(None))
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Errors
+    /// The kernel does not allow it.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.0.signal(Signal::TERM)
+    }
+
+    /// Sends SIGKILL.
+    ///
+    /// # Errors
+    /// The kernel does not allow it.
+    pub fn kill(&self) -> io::Result<()> {
+        self.0.signal(Signal::KILL)
+    }
+}
+
+/// How many CPUs the calling process may use: those of its affinity, limited by the quota of its cgroup, at least 1.
+///
+/// Python's `os.process_cpu_count()` knows the affinity, but not the quota.
+///
+/// ```
+/// assert!(mp_core::cpu_count().get() >= 1);
+/// ```
+#[must_use]
+pub fn cpu_count() -> NonZeroUsize {
+    // std counts the CPUs of the affinity and rounds the cgroup's quota down.
+    let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    // A quota that std cannot see because only the unified hierarchy's own file is mounted.
+    quota().map_or(cpus, |quota| cpus.min(quota))
+}
+
+fn quota() -> Option<NonZeroUsize> {
+    let text = fs::read_to_string("/sys/fs/cgroup/cpu.max").ok()?;
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period) = (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?);
+    let whole = quota.div_ceil(period.max(1));
+    NonZeroUsize::new(usize::try_from(whole).ok()?)
+}

@@ -1,0 +1,245 @@
+//! What can go wrong with processes: at the start, and until the end.
+
+use std::{fmt, io};
+
+use crate::{
+    sys,
+    transfer::{DecodeError, EncodeError},
+};
+
+/// How a process ended, in Python's convention: the exit code, or the negative number of the signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitStatus {
+    code: i32,
+    core_dumped: bool,
+}
+
+impl ExitStatus {
+    pub(crate) fn exited(code: i32) -> Self {
+        Self { code, core_dumped: false }
+    }
+
+    pub(crate) fn killed(signal: i32, core_dumped: bool) -> Self {
+        Self { code: -signal, core_dumped }
+    }
+
+    /// The exit code, or the negative number of the signal that ended the process.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        self.code
+    }
+
+    /// The signal that ended the process, if one did.
+    #[must_use]
+    pub fn signal(self) -> Option<i32> {
+        (self.code < 0).then_some(-self.code)
+    }
+
+    /// Whether the process exited with 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self.code == 0
+    }
+
+    /// Whether a signal ended it and the kernel wrote a core file.
+    #[must_use]
+    pub fn core_dumped(self) -> bool {
+        self.core_dumped
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.signal() {
+            None => write!(f, "exit code {}", self.code),
+            Some(signal) => {
+                match sys::process::signal_name(signal) {
+                    Some(name) => write!(f, "signal {signal} ({name})"),
+                    None => write!(f, "signal {signal}"),
+                }?;
+                f.write_str(if self.core_dumped { ", core dumped" } else { "" })
+            }
+        }
+    }
+}
+
+/// A process could not be started; nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// This program never said where its child processes begin.
+    #[error(
+        "a process cannot be started before `init`: make `mp_core::init();` the first line of `main` (in a test: \
+         `mp_core::test_init!();` the first line of the test), because a child process begins at the same `main`"
+    )]
+    NotInitialised,
+    /// Children of children of children: most likely code that starts itself.
+    #[error(
+        "a process cannot be started: it would be the descendant number {depth} in a row, the limit is {limit}"
+    )]
+    TooDeep {
+        /// How deep the new process would be.
+        depth: u32,
+        /// How deep it may be.
+        limit: u32,
+    },
+    /// The function is not part of the main program.
+    #[error(
+        "a process cannot be started: its function lies in a library, but the child runs the main program only"
+    )]
+    OtherImage,
+    /// The arguments could not be sent.
+    #[error("a process cannot be started with these arguments: {0}")]
+    Arguments(#[from] EncodeError),
+    /// The program could not be executed again.
+    #[error("process {name} could not be started: {cause}")]
+    Exec {
+        /// The name of the process.
+        name: String,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// Something else that the start needs was refused.
+    #[error("process {name} could not be started: {action} failed: {cause}")]
+    System {
+        /// The name of the process.
+        name: String,
+        /// What was being done.
+        action: &'static str,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+}
+
+/// Where and why a function panicked in another process.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct PanicReport {
+    /// The message of the panic.
+    pub message: String,
+    /// Its source location, as `file:line:column`.
+    pub location: String,
+    /// The backtrace there, as text; empty unless `RUST_BACKTRACE` asks for one.
+    pub backtrace: String,
+}
+
+impl fmt::Display for PanicReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "panicked at {}: {}", self.location, self.message)
+    }
+}
+
+/// A process did not return a result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// It ended before it had reported that it runs.
+    #[error("process {name} (pid {pid}) died before it began: {status}")]
+    DiedEarly {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It began and refused the call: it runs another build of the program, or could not decode the arguments.
+    #[error("process {name} (pid {pid}) refused the call: {reason}")]
+    Refused {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// What it said.
+        reason: String,
+    },
+    /// The function panicked.
+    #[error("process {name} (pid {pid}) {report}")]
+    Panicked {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// The panic.
+        report: PanicReport,
+    },
+    /// It ended by `std::process::exit` before the function had returned.
+    #[error("process {name} (pid {pid}) ended before its function returned: exit code {code}")]
+    Exited {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// The exit code.
+        code: i32,
+    },
+    /// A signal ended it before the function had returned.
+    #[error("process {name} (pid {pid}) was killed: {status}")]
+    Killed {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// The signal, and whether it dumped core.
+        status: ExitStatus,
+    },
+    /// The function returned something that could not be sent.
+    #[error("process {name} (pid {pid}) could not send its result: {reason}")]
+    ResultNotSent {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// What it said.
+        reason: String,
+    },
+    /// The result arrived but is not what it should be.
+    #[error("the result of process {name} (pid {pid}) cannot be used: {cause}")]
+    ResultUndecodable {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// Why not.
+        cause: DecodeError,
+    },
+    /// The result was fetched before.
+    #[error("process {name} (pid {pid}) was joined already")]
+    AlreadyJoined {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// It still runs.
+    #[error("process {name} (pid {pid}) still runs after the time-out")]
+    TimedOut {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The kernel refused to tell.
+    #[error("process {name} (pid {pid}) could not be waited for: {cause}")]
+    System {
+        /// The name of the process.
+        name: String,
+        /// Its process id.
+        pid: u32,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+}
+
+impl JoinError {
+    /// How the process ended, where its end is the error.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        match self {
+            Self::DiedEarly { status, .. } | Self::Killed { status, .. } => Some(*status),
+            Self::Exited { code, .. } => Some(ExitStatus::exited(*code)),
+            Self::Panicked { .. } => Some(ExitStatus::exited(1)),
+            _ => None,
+        }
+    }
+}

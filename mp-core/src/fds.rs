@@ -1,0 +1,113 @@
+//! Packets with descriptors over a SEQPACKET socket, however many descriptors there are.
+//!
+//! The kernel passes at most 253 descriptors with one packet. A message with more is followed by packets that carry
+//! nothing else; its first packet says how many are to come. Both directions retry on EINTR, and a peer that is gone is
+//! an error, never a signal.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    io::{Errno, retry_on_intr},
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    },
+};
+
+/// The kernel's SCM_MAX_FD.
+const PER_PACKET: usize = 253;
+/// The longest packet that fits a socket's default buffer with room to spare.
+pub const MAX_PACKET: usize = 128 * 1024;
+
+/// Sends `bytes` (at most [`MAX_PACKET`]) and duplicates of `fds` as one message; may block while the socket's buffer is full.
+///
+/// # Errors
+/// What the kernel says: the peer is gone (`BrokenPipe`), the message is too long, too many descriptors are in flight.
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
+    let count = u32::try_from(fds.len()).map_err(|_| Errno::INVAL)?.to_le_bytes();
+    let mut groups = fds.chunks(PER_PACKET);
+    let first = groups.next().unwrap_or_default();
+    send_packet(&socket, &[IoSlice::new(&count), IoSlice::new(bytes)], first, flags)?;
+    for group in groups {
+        send_packet(&socket, &[IoSlice::new(&count)], group, flags)?;
+    }
+    Ok(())
+}
+
+fn send_packet(
+    socket: impl AsFd,
+    bytes: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PER_PACKET))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::INVAL.into());
+    }
+    let flags = flags | SendFlags::NOSIGNAL;
+    retry_on_intr(|| sendmsg(&socket, bytes, &mut control, flags))?;
+    Ok(())
+}
+
+/// Receives one message into `buffer` (replacing what it held); `None` at the end, when all senders are gone.
+///
+/// # Errors
+/// What the kernel says (`WouldBlock` with [`RecvFlags::DONTWAIT`]), or `InvalidData` if the message is not whole: cut
+/// short, or lacking descriptors because this process may open no more.
+pub fn recv(socket: impl AsFd, buffer: &mut Vec<u8>, flags: RecvFlags) -> io::Result<Option<Vec<OwnedFd>>> {
+    buffer.resize(MAX_PACKET + 4, 0);
+    let mut fds = Vec::new();
+    let len = recv_packet(&socket, buffer, &mut fds, flags)?;
+    if len == 0 {
+        buffer.clear();
+        return Ok(None);
+    }
+    buffer.truncate(len);
+    let header = buffer.first_chunk::<4>().copied().ok_or(io::ErrorKind::InvalidData)?;
+    let count = u32::from_le_bytes(header) as usize;
+    buffer.drain(..4);
+    while fds.len() < count {
+        let before = fds.len();
+        let len = recv_packet(&socket, &mut [0; 4], &mut fds, flags - RecvFlags::DONTWAIT)?;
+        if len != 4 || fds.len() == before {
+            return Err(missing_descriptors());
+        }
+    }
+    if fds.len() > count { Err(io::ErrorKind::InvalidData.into()) } else { Ok(Some(fds)) }
+}
+
+fn missing_descriptors() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "a message arrived without its descriptors: this process may not open so many",
+    )
+}
+
+fn recv_packet(
+    socket: impl AsFd,
+    into: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+    flags: RecvFlags,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PER_PACKET))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let received = retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(into)], &mut control, flags))?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(missing_descriptors());
+    }
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(received.bytes)
+}

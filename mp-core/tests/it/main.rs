@@ -1,0 +1,4 @@
+//! Processes from the outside: every test starts real ones.
+
+mod errors;
+mod life;
