@@ -1,8 +1,8 @@
 //! Places where a test can tell a process to die (feature `kill-points`, for this workspace's own tests).
 //!
-//! Crash safety is a claim about *every instruction*. Between any two steps that matter the code names a [`Point`]; a
+//! Crash safety is a claim about *every instruction*. Between any two steps that matter the code names a `Point`; a
 //! test arms one in a child, the child kills itself there with SIGKILL, and the test checks that everybody else goes
-//! on. [`mutate`] turns the one-step change-and-wake into two steps: a build in which the tests must fail, which proves
+//! on. `mutate` turns the one-step change-and-wake into two steps: a build in which the tests must fail, which proves
 //! that they can see. Without the feature all of this is nothing.
 
 /// Names a place; compiles to nothing without the feature.

@@ -7,7 +7,7 @@
 use std::{marker::PhantomData, time::Instant};
 
 use crate::{
-    sync::RobustMutex,
+    sync::{AtomicU64, Ordering, RobustMutex},
     sys::{
         map::shared_struct,
         mutex::{Acquired, Refused},
@@ -18,6 +18,98 @@ shared_struct! {
     /// A robust lock in shared memory.
     pub struct Gate {
         mutex: RobustMutex,
+    }
+}
+
+shared_struct! {
+    /// A gate that knows who holds it, for people who ask; the kernel knows by itself.
+    pub struct OwnedGate {
+        gate: Gate,
+        /// Process id << 32 | thread id; 0 when nobody holds it. Stale after a death, until the next owner.
+        owner: AtomicU64,
+    }
+}
+
+/// A thread of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The process id.
+    pub pid: u32,
+    /// The thread id; that of a process's first thread is the process id.
+    pub tid: u32,
+}
+
+impl Owner {
+    /// The calling thread.
+    #[inline]
+    #[must_use]
+    pub fn current() -> Self {
+        thread_local! {
+            static CURRENT: Owner = Owner {
+                pid: std::process::id(),
+                tid: rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned(),
+            };
+        }
+        CURRENT.with(|current| *current)
+    }
+}
+
+impl OwnedGate {
+    /// As [`Gate::lock`].
+    ///
+    /// # Errors
+    /// As for [`Gate::lock`].
+    #[inline]
+    pub fn lock(&self, deadline: Option<Instant>) -> Result<OwnedGateGuard<'_>, GateError> {
+        let guard = self.gate.lock(deadline)?;
+        Ok(self.owned(guard))
+    }
+
+    /// As [`Gate::try_lock`].
+    ///
+    /// # Errors
+    /// As for [`Gate::try_lock`].
+    #[inline]
+    pub fn try_lock(&self) -> Result<OwnedGateGuard<'_>, GateError> {
+        let guard = self.gate.try_lock()?;
+        Ok(self.owned(guard))
+    }
+
+    #[inline]
+    fn owned<'a>(&'a self, guard: GateGuard<'a>) -> OwnedGateGuard<'a> {
+        let Owner { pid, tid } = Owner::current();
+        self.owner.store(u64::from(pid) << 32 | u64::from(tid), Ordering::Relaxed);
+        OwnedGateGuard { owner: &self.owner, guard }
+    }
+
+    /// Who took it last and has not released it; an owner that died counts until the next one comes.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        let owner = self.owner.load(Ordering::Relaxed);
+        (owner != 0).then_some(Owner { pid: (owner >> 32) as u32, tid: owner as u32 })
+    }
+}
+
+/// The gate is held by this thread until this is dropped.
+#[derive(Debug)]
+#[must_use = "the gate is released when the guard is dropped"]
+pub struct OwnedGateGuard<'a> {
+    owner: &'a AtomicU64,
+    guard: GateGuard<'a>,
+}
+
+impl OwnedGateGuard<'_> {
+    /// Whether the previous owner died while it held the gate.
+    #[must_use]
+    pub fn owner_died(&self) -> bool {
+        self.guard.owner_died()
+    }
+}
+
+impl Drop for OwnedGateGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.owner.store(0, Ordering::Relaxed);
     }
 }
 

@@ -15,7 +15,7 @@ mod region;
 mod word;
 
 pub use arena::Slot;
-pub use gate::{Gate, GateError, GateGuard};
+pub use gate::{Gate, GateError, GateGuard, OwnedGate, OwnedGateGuard, Owner};
 pub use monitor::Monitor;
 pub use region::{Region, RegionError, Window};
 pub use word::{TimedOut, Word};

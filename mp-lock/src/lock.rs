@@ -1,0 +1,151 @@
+//! Mutual exclusion between processes, and between their threads.
+//!
+//! The lock is a robust mutex: the kernel frees it when its owner dies, however it dies, and the next owner is told, in
+//! the shape of std's poisoning. What the lock protects may then be half changed; only the program can know.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use mp_core::shared::{GateError, OwnedGate, OwnedGateGuard, Owner, RegionError, Slot};
+use serde::{Deserialize, Serialize};
+
+/// A lock that processes share; a cheap handle that travels as an argument and in messages.
+///
+/// Python's `Lock` may be released by any process. This one is released by its guard, which cannot leave its thread; for
+/// signals from one process to another use a semaphore of 0 permits.
+///
+/// ```
+/// # mp_core::test_init!();
+/// use mp_lock::Lock;
+///
+/// fn say(lock: Lock, i: u32) {
+///     let _guard = lock.lock().unwrap();
+///     println!("hello world {i}");
+/// }
+///
+/// let lock = Lock::new()?;
+/// let children: Vec<_> = (0..3).map(|i| mp_core::spawn(say, (lock.clone(), i))).collect::<Result<_, _>>()?;
+/// for child in children {
+///     child.join()?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Lock(Slot<OwnedGate>);
+
+/// A lock was not obtained, or obtained from an owner that died.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError<G> {
+    /// The owner died while it held the lock; the guard is here, see [`LockError::recover`].
+    #[error("the lock's previous owner died while it held it: what it protects may be half changed")]
+    OwnerDied(G),
+    /// Somebody else holds it: at once for a try, else when the time-out had passed.
+    #[error("the lock is held by another thread or process")]
+    Busy,
+    /// The calling thread holds it already.
+    #[error("the lock is held by the calling thread itself: waiting for it would never end")]
+    Deadlock,
+    /// The lock's memory was overwritten.
+    #[error("the lock cannot be used: its memory is corrupt")]
+    Corrupt,
+}
+
+impl<G> fmt::Debug for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<G> LockError<G> {
+    /// The guard, if the lock was obtained from an owner that died: the caller takes what it protects as it is.
+    pub fn recover(self) -> Result<G, Self> {
+        match self {
+            Self::OwnerDied(guard) => Ok(guard),
+            other => Err(other),
+        }
+    }
+
+    /// Whether the lock is held by somebody else.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy)
+    }
+}
+
+impl<G> From<GateError> for LockError<G> {
+    fn from(error: GateError) -> Self {
+        match error {
+            GateError::Busy => Self::Busy,
+            GateError::Deadlock => Self::Deadlock,
+            _ => Self::Corrupt,
+        }
+    }
+}
+
+/// The lock is held until this is dropped; it cannot leave its thread.
+#[derive(Debug)]
+#[must_use = "the lock is released when the guard is dropped"]
+pub struct LockGuard<'a>(OwnedGateGuard<'a>);
+
+impl Lock {
+    /// Makes a lock that nobody holds.
+    ///
+    /// # Errors
+    /// [`RegionError`] if there is no shared memory.
+    pub fn new() -> Result<Self, RegionError> {
+        Slot::new().map(Self)
+    }
+
+    /// Waits for the lock, for ever if need be. Python: `acquire()`.
+    ///
+    /// # Errors
+    /// [`LockError::OwnerDied`] holds the guard; [`LockError::Deadlock`] if the calling thread has the lock.
+    #[inline]
+    pub fn lock(&self) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
+        guard(self.0.lock(None)?)
+    }
+
+    /// Takes the lock if it is free. Python: `acquire(block=False)`.
+    ///
+    /// # Errors
+    /// [`LockError::Busy`] if it is not, also if the calling thread has it; [`LockError::OwnerDied`] holds the guard.
+    #[inline]
+    pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
+        guard(self.0.try_lock()?)
+    }
+
+    /// Waits for the lock, at most for `timeout`, never less. Python: `acquire(timeout=…)`.
+    ///
+    /// # Errors
+    /// [`LockError::Busy`] after the time-out; else as [`Lock::lock`].
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
+        guard(self.0.lock(Instant::now().checked_add(timeout))?)
+    }
+
+    /// Whether anybody holds the lock at this moment. Python: `locked()`.
+    #[must_use]
+    pub fn locked(&self) -> bool {
+        self.0.owner().is_some() && self.0.try_lock().is_err()
+    }
+}
+
+#[inline]
+fn guard(guard: OwnedGateGuard<'_>) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
+    if guard.owner_died() { Err(LockError::OwnerDied(LockGuard(guard))) } else { Ok(LockGuard(guard)) }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.owner() {
+            None => f.write_str("Lock(free)"),
+            Some(owner) if owner == Owner::current() => f.write_str("Lock(held by this thread)"),
+            Some(Owner { pid, tid }) if pid == std::process::id() => {
+                write!(f, "Lock(held by thread {tid} of this process)")
+            }
+            Some(Owner { pid, .. }) => write!(f, "Lock(held by process {pid})"),
+        }
+    }
+}
