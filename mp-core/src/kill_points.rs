@@ -60,6 +60,20 @@ mod armed {
         Armed,
         /// Woken, nothing looked at yet.
         Woken,
+        /// The bell was rung, the count is unchanged.
+        Rung,
+        /// Half of a message's bytes were written.
+        HalfWritten,
+        /// A message's bytes were written, its position not yet.
+        Written,
+        /// A message's handles were sent, nothing committed.
+        HandlesSent,
+        /// A message was copied out, nothing committed.
+        CopiedOut,
+        /// A jump to another segment was written or followed, nothing committed.
+        Jumped,
+        /// The pages of a segment were given back.
+        Released,
     }
 
     static ARMED: AtomicU64 = AtomicU64::new(0);

@@ -88,7 +88,9 @@ impl<G> From<GateError> for LockError<G> {
 /// The lock is held until this is dropped; it cannot leave its thread.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
-pub struct LockGuard<'a>(OwnedGateGuard<'a>);
+pub struct LockGuard<'a> {
+    _held: OwnedGateGuard<'a>,
+}
 
 impl Lock {
     /// Makes a lock that nobody holds.
@@ -133,8 +135,10 @@ impl Lock {
 }
 
 #[inline]
-fn guard(guard: OwnedGateGuard<'_>) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
-    if guard.owner_died() { Err(LockError::OwnerDied(LockGuard(guard))) } else { Ok(LockGuard(guard)) }
+fn guard(held: OwnedGateGuard<'_>) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
+    let owner_died = held.owner_died();
+    let guard = LockGuard { _held: held };
+    if owner_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
 }
 
 impl fmt::Debug for Lock {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How much memory small things share; a multiple of the page size less the region's header.
-const ARENA: usize = 64 * 1024 - 64;
+const ARENA: usize = 64 * 1024 - 128;
 /// Things of different processes on one cache line would slow each other down.
 const ALIGN: usize = 64;
 
@@ -46,9 +46,21 @@ impl<T: Shared> Slot<T> {
     pub fn new() -> Result<Self, RegionError> {
         let size = size_of::<T>().next_multiple_of(ALIGN);
         let (region, offset) = if size > ARENA / 4 { (Region::create(size)?, 0) } else { carve(size)? };
+        Self::set_up(region, offset)
+    }
+
+    /// Makes a new thing from zeroed memory, in a region of its own.
+    ///
+    /// # Errors
+    /// [`RegionError`] if there is no memory.
+    pub fn alone() -> Result<Self, RegionError> {
+        Self::set_up(Region::create(size_of::<T>())?, 0)
+    }
+
+    fn set_up(region: Region, offset: usize) -> Result<Self, RegionError> {
         let slot = Self::at(region, offset).ok_or(RegionError::Corrupt("a slot lies outside of it"))?;
         slot.init().map_err(|cause| RegionError::System {
-            len: size as u64,
+            len: size_of::<T>() as u64,
             action: "initialised",
             cause,
         })?;
@@ -58,6 +70,12 @@ impl<T: Shared> Slot<T> {
     fn at(region: Region, offset: usize) -> Option<Self> {
         let pinned = region.pin(offset)?;
         Some(Self { region, offset, pinned })
+    }
+
+    /// The memory that it lies in.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
     }
 
     /// Whether both are handles of the same thing.

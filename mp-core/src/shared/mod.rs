@@ -12,12 +12,14 @@ mod gate;
 mod models;
 mod monitor;
 mod region;
+mod ring;
 mod word;
 
 pub use arena::Slot;
 pub use gate::{Gate, GateError, GateGuard, OwnedGate, OwnedGateGuard, Owner};
 pub use monitor::Monitor;
 pub use region::{Region, RegionError, Window};
+pub use ring::{GetError, PutError, Ring, RingOptions, Wake};
 pub use word::{TimedOut, Word};
 
 pub use crate::sys::map::Shared;

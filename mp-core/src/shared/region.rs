@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     io,
+    ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, LazyLock, Weak},
 };
@@ -40,7 +41,7 @@ pub enum RegionError {
 }
 
 /// The header of every region: what a receiver must know to map it.
-const HEADER: usize = 64;
+const HEADER: usize = 128;
 const MAGIC: u64 = u64::from_le_bytes(*b"mpregn01");
 
 /// Shared memory: a cheap handle, one mapping per process.
@@ -250,20 +251,31 @@ impl Window {
     /// # Errors
     /// [`RegionError::System`] if there is no memory.
     pub fn reserve(&self) -> Result<(), RegionError> {
-        self.fallocate(FallocateFlags::empty(), "reserved")
+        self.fallocate(FallocateFlags::empty(), 0..self.len(), "reserved")
     }
 
-    /// Gives the pages of the whole window back; it reads as zeros afterwards.
+    /// Gives the pages of the window back, except the one with the byte at `keep`; what is given back reads as zeros.
     ///
     /// # Errors
     /// [`RegionError::System`] if the kernel refuses.
-    pub fn release(&self) -> Result<(), RegionError> {
-        self.fallocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, "released")
+    pub fn release_except(&self, keep: usize) -> Result<(), RegionError> {
+        let page = (keep / PAGE * PAGE).min(self.len());
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        self.fallocate(flags, 0..page, "released")?;
+        self.fallocate(flags, (page + PAGE).min(self.len())..self.len(), "released")
     }
 
-    fn fallocate(&self, flags: FallocateFlags, action: &'static str) -> Result<(), RegionError> {
-        let len = self.len() as u64;
-        rustix::io::retry_on_intr(|| fallocate(&self.region, flags, self.start, len))
+    fn fallocate(
+        &self,
+        flags: FallocateFlags,
+        range: Range<usize>,
+        action: &'static str,
+    ) -> Result<(), RegionError> {
+        let len = range.len() as u64;
+        if len == 0 {
+            return Ok(());
+        }
+        rustix::io::retry_on_intr(|| fallocate(&self.region, flags, self.start + range.start as u64, len))
             .map_err(|cause| RegionError::System { len, action, cause: cause.into() })
     }
 }

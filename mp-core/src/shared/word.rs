@@ -50,10 +50,7 @@ impl Word {
     /// Only one thread of all processes may be here at a time: the caller holds a gate that sees to that.
     #[inline]
     pub fn advance(&self) {
-        let cpu = futex::current_cpu();
-        if self.cpu.load(Ordering::Relaxed) != cpu {
-            self.cpu.store(cpu, Ordering::Relaxed);
-        }
+        self.note_cpu();
         let mut word = self.word.load(Ordering::Relaxed);
         while word & SLEEPER == 0 {
             let next = word.wrapping_add(2);
@@ -72,6 +69,52 @@ impl Word {
         }
         // Adding 1 to `count << 1 | SLEEPER` carries into the count and clears the flag.
         futex::add_and_wake(&self.word, 1);
+    }
+
+    /// Counts one change; if there is a sleeper, calls `ring` *before* the change instead of waking afterwards.
+    ///
+    /// For sleepers that sleep elsewhere, on a descriptor: see [`Word::arm`]. Only one thread of all processes may be here
+    /// at a time.
+    #[inline]
+    pub fn advance_ringing(&self, mut ring: impl FnMut()) {
+        self.note_cpu();
+        let mut word = self.word.load(Ordering::Relaxed);
+        let mut rung = false;
+        loop {
+            if word & SLEEPER != 0 && !rung {
+                kill_point!(BeforeWake);
+                ring();
+                rung = true;
+                kill_point!(Rung);
+            }
+            let next = (word & !SLEEPER).wrapping_add(2);
+            match self.word.compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Asks for a bell at the next change; false if the count is no longer `seen`, and nothing was asked.
+    #[must_use]
+    pub fn arm(&self, seen: u32) -> bool {
+        let mut word = seen << 1;
+        loop {
+            match self.word.compare_exchange(word, seen << 1 | SLEEPER, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) if now >> 1 == seen => word = now,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    #[inline]
+    fn note_cpu(&self) {
+        let cpu = futex::current_cpu();
+        if self.cpu.load(Ordering::Relaxed) != cpu {
+            self.cpu.store(cpu, Ordering::Relaxed);
+        }
     }
 
     /// Waits until `look` finds what it looks for, at most until `deadline` (`None`: for ever).
@@ -102,8 +145,10 @@ impl Word {
         self.wait_for_right(deadline, look)
     }
 
-    /// Waits a little for the count to leave `seen`, if whoever changes it runs on another CPU than this thread.
-    fn spin(&self, seen: u32) -> bool {
+    /// Waits a little for the count to leave `seen`, if whoever changes it runs on another CPU than this thread; whether
+    /// it has left.
+    #[must_use]
+    pub fn spin(&self, seen: u32) -> bool {
         if self.cpu.load(Ordering::Relaxed) == futex::current_cpu() {
             return self.count() != seen;
         }

@@ -1,0 +1,319 @@
+//! The ring from the outside: order, growth, limits, ends, and deaths.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use mp_core::{
+    kill_points::{Point, arm, mutate},
+    shared::{GetError, PutError, Ring, RingOptions, Wake},
+    spawn, test_init,
+};
+
+fn put(ring: &Ring, bytes: &[u8]) -> Result<(), PutError> {
+    ring.put(bytes, 0, None, Wake::Word, || Ok(()))
+}
+
+fn get(ring: &Ring) -> Result<Vec<u8>, GetError> {
+    let mut bytes = Vec::new();
+    ring.get(&mut bytes, None, |_| Ok(())).map(|_| bytes)
+}
+
+fn try_get(ring: &Ring) -> Result<Vec<u8>, GetError> {
+    let mut bytes = Vec::new();
+    ring.get(&mut bytes, Some(Instant::now()), |_| Ok(())).map(|_| bytes)
+}
+
+fn message(seed: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| (seed.wrapping_mul(31).wrapping_add(i) % 251) as u8).collect()
+}
+
+#[test]
+fn messages_of_all_sizes_come_out_as_they_went_in() {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    let sizes = [0, 1, 7, 8, 9, 100, 65_000, 65_536, 1 << 20, 3, 20 << 20, 0, 5];
+    for round in 0..3 {
+        for (i, size) in sizes.iter().enumerate() {
+            put(&ring, &message(i as u64 + round, *size)).unwrap();
+        }
+        assert_eq!(ring.len(), sizes.len());
+        for (i, size) in sizes.iter().enumerate() {
+            assert!(get(&ring).unwrap() == message(i as u64 + round, *size), "message {i}");
+        }
+        assert!(ring.is_empty());
+    }
+}
+
+#[test]
+fn a_ring_grows_and_wraps_at_every_fill_level() {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    let (mut putting, mut getting) = (0_u64, 0_u64);
+    // Backlogs rise and fall several times; sizes are co-prime with every segment.
+    for backlog in [1_u64, 50, 3, 4000, 0, 20_000, 7, 0] {
+        for _ in 0..3000 {
+            put(&ring, &message(putting, (putting % 997) as usize)).unwrap();
+            putting += 1;
+            while putting - getting > backlog {
+                assert!(get(&ring).unwrap() == message(getting, (getting % 997) as usize));
+                getting += 1;
+            }
+        }
+    }
+    assert_eq!(ring.len() as u64, putting - getting);
+}
+
+#[test]
+fn limits_hold() {
+    let now = Some(Instant::now());
+    let two = Ring::create(RingOptions { max_items: 2, ..RingOptions::default() }).unwrap();
+    put(&two, b"a").unwrap();
+    put(&two, b"b").unwrap();
+    assert!(matches!(two.put(b"c", 0, now, Wake::Word, || Ok(())), Err(PutError::Full)));
+    assert_eq!(get(&two).unwrap(), b"a");
+    put(&two, b"c").unwrap();
+
+    let bytes = Ring::create(RingOptions { max_bytes: 1000, ..RingOptions::default() }).unwrap();
+    put(&bytes, &[0; 5000]).unwrap();
+    assert!(matches!(bytes.put(b"c", 0, now, Wake::Word, || Ok(())), Err(PutError::Full)));
+
+    let bounded = Ring::create(RingOptions { bounded: true, ..RingOptions::default() }).unwrap();
+    let mut count = 0;
+    while bounded.put(&[1; 1000], 0, now, Wake::Word, || Ok(())).is_ok() {
+        count += 1;
+    }
+    assert_eq!(count, 65);
+    assert!(matches!(bounded.put(&[1; 100_000], 0, now, Wake::Word, || Ok(())), Err(PutError::Full)));
+    for _ in 0..count {
+        get(&bounded).unwrap();
+    }
+    put(&bounded, &[1; 100_000]).unwrap();
+    assert_eq!(get(&bounded).unwrap().len(), 100_000);
+}
+
+#[test]
+fn after_the_end_what_was_put_is_still_got() {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    put(&ring, b"last").unwrap();
+    ring.close(Wake::Word).unwrap();
+    ring.close(Wake::Word).unwrap();
+    assert!(ring.is_closed());
+    assert_eq!(ring.len(), 1);
+    assert!(matches!(put(&ring, b"too late"), Err(PutError::Closed)));
+    assert_eq!(get(&ring).unwrap(), b"last");
+    assert_eq!(ring.len(), 0);
+    for _ in 0..2 {
+        assert!(matches!(get(&ring), Err(GetError::Closed)));
+    }
+}
+
+#[test]
+fn a_close_wakes_everybody_who_waits() {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| get(&ring))).collect();
+        ring.close(Wake::Word).unwrap();
+        for one in waiting {
+            assert!(matches!(one.join().unwrap(), Err(GetError::Closed)));
+        }
+    });
+}
+
+#[test]
+fn a_timeout_is_never_early() {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    let begin = Instant::now();
+    let deadline = begin + Duration::from_millis(120);
+    let mut bytes = Vec::new();
+    assert!(matches!(ring.get(&mut bytes, Some(deadline), |_| Ok(())), Err(GetError::Empty)));
+    assert!(Instant::now() >= deadline);
+}
+
+const MESSAGES: u64 = 300;
+
+/// Puts messages that name their producer, their number, and prove that they are whole.
+fn produce(ring: Ring, producer: u64, count: u64, die: Option<(Point, u32)>, mutated: bool) {
+    mutate(mutated);
+    if let Some((point, nth)) = die {
+        arm(point, nth);
+    }
+    for number in 0..count {
+        let len = [40, 300, 9000, 0][(number % 4) as usize] + (number % 50) as usize;
+        let mut bytes = [producer.to_le_bytes(), number.to_le_bytes()].concat();
+        bytes.extend(message(number, len));
+        ring.put(&bytes, 0, None, Wake::Word, || Ok(())).unwrap();
+    }
+}
+
+/// Gets until the end and returns (producer, number) of each message, in order.
+fn consume(ring: Ring, die: Option<(Point, u32)>, mutated: bool) -> Vec<(u64, u64)> {
+    mutate(mutated);
+    if let Some((point, nth)) = die {
+        arm(point, nth);
+    }
+    let mut got = Vec::new();
+    loop {
+        match get(&ring) {
+            Ok(bytes) => {
+                let (head, body) = bytes.split_at(16);
+                let producer = u64::from_le_bytes(head[..8].try_into().unwrap());
+                let number = u64::from_le_bytes(head[8..].try_into().unwrap());
+                assert!(body == message(number, body.len()), "torn");
+                got.push((producer, number));
+            }
+            Err(GetError::Closed) => return got,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn options(level: u32) -> RingOptions {
+    match level {
+        0 => RingOptions::default(),
+        1 => RingOptions { max_items: 3, ..RingOptions::default() },
+        _ => RingOptions { bounded: true, ..RingOptions::default() },
+    }
+}
+
+fn in_order(got: &[(u64, u64)]) {
+    for producer in 0..8 {
+        let numbers: Vec<_> = got.iter().filter(|(p, _)| *p == producer).map(|(_, number)| *number).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "producer {producer}: {numbers:?}");
+    }
+}
+
+/// A producer dies at `point`; the other producer's messages all arrive, and the dead one's up to its death.
+fn dying_producer(point: Point, nth: u32, level: u32) {
+    let ring = Ring::create(options(level)).unwrap();
+    let consumers: Vec<_> = (0..2).map(|_| spawn(consume, (ring.clone(), None, false)).unwrap()).collect();
+    let dying = spawn(produce, (ring.clone(), 0, MESSAGES, Some((point, nth)), false)).unwrap();
+    let living = spawn(produce, (ring.clone(), 1, MESSAGES, None, false)).unwrap();
+    let _ = dying.join();
+    living.join().unwrap();
+    ring.close(Wake::Word).unwrap();
+    let mut all = Vec::new();
+    for consumer in consumers {
+        let got = consumer.join().unwrap();
+        in_order(&got);
+        all.extend(got);
+    }
+    all.sort_unstable();
+    assert!(all.is_sorted_by(|a, b| a < b), "a message came twice");
+    assert_eq!(all.iter().filter(|(producer, _)| *producer == 1).count() as u64, MESSAGES);
+    let of_the_dead = all.iter().filter(|(producer, _)| *producer == 0).count() as u64;
+    assert_eq!(all.iter().filter(|(p, n)| *p == 0 && *n < of_the_dead).count() as u64, of_the_dead, "a gap");
+}
+
+/// Gets until the end, and notes each message in `log` at once.
+fn consume_and_log(ring: Ring, log: Ring, die: (Point, u32)) {
+    arm(die.0, die.1);
+    loop {
+        match get(&ring) {
+            Ok(bytes) => put(&log, &bytes[..16]).unwrap(),
+            Err(GetError::Closed) => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A consumer dies at `point`: at most the one message that it was about to note is lost, none comes twice.
+fn dying_consumer(point: Point, nth: u32, level: u32) {
+    let ring = Ring::create(options(level)).unwrap();
+    let log = Ring::create(RingOptions::default()).unwrap();
+    let dying = spawn(consume_and_log, (ring.clone(), log.clone(), (point, nth))).unwrap();
+    let living = spawn(consume, (ring.clone(), None, false)).unwrap();
+    spawn(produce, (ring.clone(), 0, MESSAGES, None, false)).unwrap().join().unwrap();
+    ring.close(Wake::Word).unwrap();
+    let died = dying.join().is_err();
+    let got = living.join().unwrap();
+    in_order(&got);
+    let mut all: Vec<u64> = got.iter().map(|(_, number)| *number).collect();
+    while let Ok(bytes) = try_get(&log) {
+        all.push(u64::from_le_bytes(bytes[8..].try_into().unwrap()));
+    }
+    all.sort_unstable();
+    assert!(all.is_sorted_by(|a, b| a < b), "a message came twice");
+    assert!(all.len() as u64 + u64::from(died) >= MESSAGES, "{} of {MESSAGES} at {point:?}", all.len());
+}
+
+const PRODUCER: &[Point] = &[
+    Point::GateLocked,
+    Point::HalfWritten,
+    Point::Written,
+    Point::HandlesSent,
+    Point::Jumped,
+    Point::SlotWritten,
+    Point::BeforeWake,
+    Point::Committed,
+];
+
+const CONSUMER: &[Point] = &[
+    Point::GateLocked,
+    Point::Jumped,
+    Point::CopiedOut,
+    Point::SlotWritten,
+    Point::BeforeWake,
+    Point::Committed,
+    Point::RightTaken,
+    Point::Armed,
+    Point::Woken,
+];
+
+#[test]
+fn a_producer_may_die_anywhere() {
+    test_init!();
+    for point in PRODUCER {
+        for (nth, level) in [(1, 0), (7, 1), (30, 2)] {
+            dying_producer(*point, nth, level);
+        }
+    }
+}
+
+#[test]
+fn a_consumer_may_die_anywhere() {
+    test_init!();
+    for point in CONSUMER {
+        for (nth, level) in [(1, 0), (7, 1), (30, 2)] {
+            dying_consumer(*point, nth, level);
+        }
+    }
+}
+
+fn get_one(ring: Ring) {
+    get(&ring).unwrap();
+}
+
+/// With change and wake as two steps a death between them strands the sleeper; with one step it cannot.
+#[test]
+fn the_mutated_build_is_seen_to_hang() {
+    test_init!();
+    for (mutated, point) in [(true, Point::BetweenChangeAndWake), (false, Point::Committed)] {
+        let ring = Ring::create(RingOptions::default()).unwrap();
+        let sleeper = spawn(get_one, (ring.clone(),)).unwrap();
+        // The sleeper's flag makes the producer take the way that the mutation changes; until it sleeps, nothing dies there.
+        let died = loop {
+            let producer = spawn(produce, (ring.clone(), 0, 1, Some((point, 1)), mutated)).unwrap();
+            if producer.join().is_err() {
+                break true;
+            }
+            if sleeper.try_join().unwrap().is_some() {
+                break false;
+            }
+        };
+        if !mutated {
+            sleeper.join().unwrap();
+        } else if died {
+            assert!(
+                sleeper.join_timeout(Duration::from_secs(1)).is_err(),
+                "the tests cannot see a lost wake"
+            );
+            sleeper.kill().unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_empty_ring_says_so() {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    assert!(matches!(try_get(&ring), Err(GetError::Empty)));
+}
