@@ -5,18 +5,23 @@
 //! an error, never a signal.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
     io::{Errno, retry_on_intr},
     net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
+        socketpair,
     },
 };
+
+use crate::transfer::Handle;
 
 /// The kernel's SCM_MAX_FD.
 const PER_PACKET: usize = 253;
@@ -110,4 +115,77 @@ fn recv_packet(
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(received.bytes)
+}
+
+/// A connected pair of SEQPACKET sockets, closed on exec.
+///
+/// # Errors
+/// What the kernel says: no descriptors left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// The handles of one message, packed so that one packet carries them: more than fit are put into a *bag*, a socket that
+/// holds them.
+#[derive(Debug)]
+pub struct Bundle {
+    tag: u64,
+    packed: Packed,
+}
+
+#[derive(Debug)]
+enum Packed {
+    Few(Vec<Handle>),
+    Many(OwnedFd),
+}
+
+impl Bundle {
+    /// Packs `handles` under a tag that no other message bears, most likely, and that is not 0.
+    ///
+    /// # Errors
+    /// What the kernel says: no descriptors left, or too many in flight.
+    pub fn pack(handles: Vec<Handle>) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let random = RandomState::new().hash_one((std::process::id(), number));
+        // The lowest bit says whether there is a bag; the next one that it is a tag.
+        let tag = (random | 2) & !1;
+        if handles.len() <= PER_PACKET {
+            return Ok(Self { tag, packed: Packed::Few(handles) });
+        }
+        let (bag, mouth) = pair()?;
+        let fds: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
+        send(&mouth, &[], &fds, SendFlags::DONTWAIT)?;
+        Ok(Self { tag: tag | 1, packed: Packed::Many(bag) })
+    }
+
+    /// The tag.
+    #[must_use]
+    pub fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// Sends the tag and the handles as one packet.
+    ///
+    /// # Errors
+    /// As for [`send`]; `WouldBlock` with [`SendFlags::DONTWAIT`].
+    pub fn send(&self, socket: impl AsFd, flags: SendFlags) -> io::Result<()> {
+        let fds: Vec<BorrowedFd<'_>> = match &self.packed {
+            Packed::Few(handles) => handles.iter().map(AsFd::as_fd).collect(),
+            Packed::Many(bag) => vec![bag.as_fd()],
+        };
+        send(socket, &self.tag.to_le_bytes(), &fds, flags)
+    }
+
+    /// The descriptors of the message with this tag, from those that came in its packet.
+    ///
+    /// # Errors
+    /// The bag is not one, or this process may not open so many descriptors.
+    pub fn unpack(tag: u64, fds: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+        if tag & 1 == 0 {
+            return Ok(fds);
+        }
+        let bag = fds.first().ok_or(io::ErrorKind::InvalidData)?;
+        recv(bag, &mut Vec::new(), RecvFlags::DONTWAIT)?.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
 }

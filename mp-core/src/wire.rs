@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     fs::{MemfdFlags, memfd_create},
-    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair},
+    net::{RecvFlags, SendFlags, SocketType},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -102,8 +102,7 @@ pub(crate) struct Wire(OwnedFd);
 
 impl Wire {
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) = fds::pair()?;
         Ok((Self(ours), theirs))
     }
 

@@ -1,2 +1,17 @@
-//! mp-pipe.
+//! Connections between processes: two ends, messages of any kind and size, and notice when the other end is gone.
+//!
+//! (The guided tour grows with the crate.)
 #![forbid(unsafe_code)]
+
+mod connection;
+mod error;
+mod receiver;
+mod sender;
+mod wait;
+
+pub use connection::{Connection, pipe, simplex};
+pub use error::{RecvError, SendError};
+pub use mp_core::shared::RegionError;
+pub use receiver::Receiver;
+pub use sender::Sender;
+pub use wait::{Receive, Source, wait};

@@ -74,6 +74,8 @@ shared_struct! {
         get: Side,
         max_items: AtomicU64,
         max_bytes: AtomicU64,
+        /// 1: there will be no consumer any more.
+        abandoned: AtomicU64,
         /// 1: never more than one segment, unless a message does not fit into it.
         bounded: AtomicU64,
     }
@@ -299,8 +301,11 @@ impl Ring {
         }
     }
 
-    /// One attempt; `None` if there is no room.
-    fn try_put(
+    /// One attempt to put; `None` if there is no room. See [`Ring::put`].
+    ///
+    /// # Errors
+    /// As for [`Ring::put`], but never [`PutError::Full`].
+    pub fn try_put(
         &self,
         message: &[u8],
         tag: u64,
@@ -409,8 +414,8 @@ impl Ring {
     /// Gets the next message: appends it to `into` and returns its tag; waits until `deadline` (`None`: for ever; passed:
     /// not at all).
     ///
-    /// `collect` is called under the gate with the tag of a message that has one, right before the commit; if it fails,
-    /// the message stays.
+    /// For a message that has a tag, `collect` is called under the gate with the tag right before the commit; if it fails,
+    /// the message stays. Right after the commit it is called once more, with 0.
     ///
     /// # Errors
     /// [`GetError`]; nothing was got then, and `into` is as long as before.
@@ -427,8 +432,11 @@ impl Ring {
         }
     }
 
-    /// One attempt; `None` if there is no message.
-    fn try_get(
+    /// One attempt to get; `None` if there is no message. See [`Ring::get`].
+    ///
+    /// # Errors
+    /// As for [`Ring::get`], but never [`GetError::Empty`].
+    pub fn try_get(
         &self,
         into: &mut Vec<u8>,
         collect: &mut dyn FnMut(u64) -> io::Result<()>,
@@ -488,6 +496,10 @@ impl Ring {
         let need = head + len.next_multiple_of(8);
         let next = State { place: place.forward(need), bytes: own.bytes.wrapping_add(need), ended: false };
         self.commit(side, count, next, Wake::Word);
+        if tag != 0 {
+            // The message is got, whatever this says.
+            let _ = collect(0);
+        }
         if put == count.wrapping_add(1) & COUNT && size_of_segment(place.segment) > KEPT as u64 {
             self.release_drained(gate, next.place);
         }
@@ -530,6 +542,17 @@ impl Ring {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.header().put.observe().is_ok_and(|(_, state)| state.ended)
+    }
+
+    /// Says that nobody will get anything any more: every put fails from now on.
+    pub fn abandon(&self) {
+        self.header().abandoned.store(1, Ordering::Release);
+    }
+
+    /// Whether [`Ring::abandon`] was called.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.header().abandoned.load(Ordering::Relaxed) != 0
     }
 
     /// How many messages are in the ring at this moment.

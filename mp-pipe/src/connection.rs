@@ -1,0 +1,144 @@
+//! Both directions in one, and how connections are made.
+
+use std::{
+    borrow::Borrow,
+    ops::Deref,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use mp_core::{
+    fds,
+    shared::{RegionError, Ring, RingOptions},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Receiver, SendError, Sender};
+
+/// One end of a two-way connection, which sends `S` and receives `R`; derefs to its [`Receiver`] for everything that
+/// receives.
+///
+/// The types belong to the connection, because the bytes do not describe themselves: for messages of several kinds use an
+/// enum. Python's connections take any object.
+///
+/// ```
+/// # mp_core::test_init!();
+/// use mp_pipe::{Connection, pipe};
+///
+/// type Answer = (u32, Option<()>, usize);
+///
+/// fn answer(connection: Connection<Answer, String>) {
+///     let question = connection.recv().unwrap();
+///     connection.send(&(42, None, question.len())).unwrap();
+/// }
+///
+/// let (ours, theirs) = pipe()?;
+/// let child = mp_core::spawn(answer, (theirs,))?;
+/// ours.send("what?")?;
+/// assert_eq!(ours.recv()?, (42, None, 5));
+/// child.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Connection<S, R = S> {
+    sender: Sender<S>,
+    receiver: Receiver<R>,
+}
+
+/// Makes a two-way connection and returns its ends. Python: `Pipe()`.
+///
+/// # Errors
+/// [`RegionError`] if there is no shared memory or no descriptor.
+#[expect(
+    clippy::type_complexity,
+    reason = "the two ends are each other's mirror image; a name for the pair would hide that"
+)]
+pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>), RegionError> {
+    let [there, back] = Ring::create_pair(RingOptions { bounded: true, ..RingOptions::default() })?;
+    let (left, right) = sockets()?;
+    let left = Connection {
+        sender: Sender::new(there.clone(), Arc::clone(&left)),
+        receiver: Receiver::new(back.clone(), left),
+    };
+    let right =
+        Connection { sender: Sender::new(back, Arc::clone(&right)), receiver: Receiver::new(there, right) };
+    Ok((left, right))
+}
+
+/// Makes a one-way connection. Python: `Pipe(duplex=False)`.
+///
+/// # Errors
+/// [`RegionError`] if there is no shared memory or no descriptor.
+pub fn simplex<T>() -> Result<(Receiver<T>, Sender<T>), RegionError> {
+    let ring = Ring::create(RingOptions { bounded: true, ..RingOptions::default() })?;
+    let (left, right) = sockets()?;
+    Ok((Receiver::new(ring.clone(), left), Sender::new(ring, right)))
+}
+
+type Socket = Arc<std::os::fd::OwnedFd>;
+
+fn sockets() -> Result<(Socket, Socket), RegionError> {
+    let (left, right) =
+        fds::pair().map_err(|cause| RegionError::System { len: 0, action: "given its sockets", cause })?;
+    Ok((Arc::new(left), Arc::new(right)))
+}
+
+impl<S: Serialize, R> Connection<S, R> {
+    /// See [`Sender::send`].
+    ///
+    /// # Errors
+    /// See [`Sender::send`].
+    pub fn send<Q>(&self, value: &Q) -> Result<(), SendError>
+    where
+        S: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.sender.send(value)
+    }
+}
+
+impl<S, R> Connection<S, R> {
+    /// The sending half.
+    #[must_use]
+    pub fn sender(&self) -> &Sender<S> {
+        &self.sender
+    }
+
+    /// The receiving half.
+    #[must_use]
+    pub fn receiver(&self) -> &Receiver<R> {
+        &self.receiver
+    }
+
+    /// See [`Sender::send_bytes`].
+    ///
+    /// # Errors
+    /// See [`Sender::send_bytes`].
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.sender.send_bytes(bytes)
+    }
+
+    /// The two directions, to be used or to travel by themselves.
+    #[must_use]
+    pub fn split(self) -> (Sender<S>, Receiver<R>) {
+        (self.sender, self.receiver)
+    }
+
+    /// Closes this end; dropping it does the same. Python: `close()`.
+    pub fn close(self) {}
+}
+
+impl<S, R> Deref for Connection<S, R> {
+    type Target = Receiver<R>;
+
+    fn deref(&self) -> &Receiver<R> {
+        &self.receiver
+    }
+}
+
+impl<S, R> AsFd for Connection<S, R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}

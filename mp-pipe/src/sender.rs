@@ -1,0 +1,229 @@
+//! The sending half of a connection.
+
+use std::{
+    borrow::Borrow,
+    cell::RefCell,
+    fmt, io,
+    marker::PhantomData,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mp_core::{
+    fds::{self, Bundle},
+    shared::{Ring, Wake},
+    transfer::{self, Fd, Handle},
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    net::SendFlags,
+    time::{ClockId, Timespec, clock_gettime},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::SendError;
+
+/// How long a send waits for room before it looks whether the other end is still there.
+const SLICE: Duration = Duration::from_millis(100);
+/// A scratch buffer larger than this is not kept.
+const KEPT: usize = 1 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sends messages to a [`Receiver`](crate::Receiver) in another process or thread.
+///
+/// May be shared by threads; each message is whole. It travels as an argument and in messages; the one who sent it away
+/// should not use it any more.
+pub struct Sender<T> {
+    ring: Ring,
+    socket: Arc<OwnedFd>,
+    /// The tick of the coarse clock at which the other end was last seen alive.
+    seen_alive: AtomicI64,
+    travelled: AtomicBool,
+    messages: PhantomData<fn(T)>,
+}
+
+impl<T> Sender<T> {
+    pub(crate) fn new(ring: Ring, socket: Arc<OwnedFd>) -> Self {
+        Self {
+            ring,
+            socket,
+            seen_alive: AtomicI64::new(i64::MIN),
+            travelled: AtomicBool::new(false),
+            messages: PhantomData,
+        }
+    }
+
+    /// Sends a value; blocks while the connection is full. Python: `send()`.
+    ///
+    /// # Errors
+    /// [`SendError::Disconnected`] if the other end is gone (a death by signal is noticed within some milliseconds);
+    /// else see [`SendError`]. Nothing was sent then.
+    pub fn send<Q>(&self, value: &Q) -> Result<(), SendError>
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.send_until(value, None)
+    }
+
+    /// Sends a value if there is room.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if there is none; else as [`Sender::send`].
+    pub fn try_send<Q>(&self, value: &Q) -> Result<(), SendError>
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.send_until(value, Some(Instant::now()))
+    }
+
+    /// Sends a value, waiting for room at most for `timeout`, never less.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] after the time-out; else as [`Sender::send`].
+    pub fn send_timeout<Q>(&self, value: &Q, timeout: Duration) -> Result<(), SendError>
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.send_until(value, Instant::now().checked_add(timeout))
+    }
+
+    /// Sends bytes as they are; blocks while the connection is full. Python: `send_bytes()`.
+    ///
+    /// # Errors
+    /// As for [`Sender::send`].
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.send_raw(bytes, Vec::new(), None)
+    }
+
+    fn send_until<Q: Serialize + ?Sized>(
+        &self,
+        value: &Q,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
+        // Taken, not borrowed: the value's own `Serialize` may send something, too.
+        let mut scratch = SCRATCH.take();
+        scratch.clear();
+        let result = transfer::encode_into(value, &mut scratch)
+            .map_err(SendError::from)
+            .and_then(|handles| self.send_raw(&scratch, handles, deadline));
+        if scratch.capacity() <= KEPT {
+            SCRATCH.set(scratch);
+        }
+        result
+    }
+
+    fn send_raw(
+        &self,
+        bytes: &[u8],
+        handles: Vec<Handle>,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
+        self.check_other_end()?;
+        let tag = if handles.is_empty() { 0 } else { self.send_handles(handles, deadline)? };
+        // What this sends does not matter, only that the socket becomes readable; if it is full, it is.
+        let bell = || drop(fds::send(&*self.socket, &[], &[], SendFlags::DONTWAIT));
+        let wake = Wake::Bell(&bell);
+        if self.ring.try_put(bytes, tag, wake, &mut || Ok(()))?.is_some() {
+            return Ok(());
+        }
+        loop {
+            let now = Instant::now();
+            let slice = now + SLICE;
+            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+            match self.ring.put(bytes, tag, Some(until), wake, || Ok(())) {
+                Err(mp_core::shared::PutError::Full) => {
+                    self.seen_alive.store(i64::MIN, Ordering::Relaxed);
+                    self.check_other_end()?;
+                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        return Err(SendError::Full);
+                    }
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    /// Sends the handles ahead of their message; the receiver keeps them until the message comes.
+    fn send_handles(&self, handles: Vec<Handle>, deadline: Option<Instant>) -> Result<u64, SendError> {
+        let bundle = Bundle::pack(handles).map_err(SendError::Handles)?;
+        loop {
+            match bundle.send(&*self.socket, SendFlags::DONTWAIT) {
+                Ok(()) => return Ok(bundle.tag()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Err(SendError::Disconnected);
+                }
+                Err(error) => return Err(SendError::Handles(error)),
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(SendError::Full);
+            }
+            let until = deadline.map_or(now + SLICE, |deadline| deadline.min(now + SLICE));
+            let timeout = Timespec::try_from(until - now).ok();
+            let _ = poll(&mut [PollFd::new(&*self.socket, PollFlags::OUT)], timeout.as_ref());
+        }
+    }
+
+    /// An orderly end is a flag in shared memory; a death is seen on the socket, asked once per tick of the coarse clock.
+    #[inline]
+    fn check_other_end(&self) -> Result<(), SendError> {
+        if self.ring.is_abandoned() {
+            return Err(SendError::Disconnected);
+        }
+        let now = clock_gettime(ClockId::MonotonicCoarse);
+        let tick = now.tv_sec * 1_000_000_000 + now.tv_nsec;
+        if self.seen_alive.load(Ordering::Relaxed) != tick {
+            let mut socket = [PollFd::new(&*self.socket, PollFlags::empty())];
+            let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+            if poll(&mut socket, Some(&none)).is_ok() && socket[0].revents().contains(PollFlags::HUP) {
+                return Err(SendError::Disconnected);
+            }
+            self.seen_alive.store(tick, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if !*self.travelled.get_mut() {
+            let bell = || drop(fds::send(&*self.socket, &[], &[], SendFlags::DONTWAIT));
+            // A corrupt ring has no end to be marked.
+            let _ = self.ring.close(Wake::Bell(&bell));
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("waiting", &self.ring.len()).finish()
+    }
+}
+
+impl<T> Serialize for Sender<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let socket = transfer::attach_fd(self.socket.as_fd()).map_err(serde::ser::Error::custom)?;
+        let result = (&self.ring, socket).serialize(serializer)?;
+        // From now on its end is the end of the last copy, wherever that is.
+        self.travelled.store(true, Ordering::Relaxed);
+        Ok(result)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Sender<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (ring, socket) = <(Ring, Fd<OwnedFd>)>::deserialize(deserializer)?;
+        Ok(Self::new(ring, Arc::new(socket.0)))
+    }
+}

@@ -1,0 +1,3 @@
+//! Connections between real processes.
+
+mod connection;

@@ -1,0 +1,3 @@
+//! Queues between real processes.
+
+mod queue;
