@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open};
 
 use crate::{
     reaper::{self, Entry, wait_readable},
-    role,
+    role, sys,
 };
 
 /// The calling process, as it was started. Python: `current_process()`.
@@ -150,6 +150,11 @@ impl ActiveChild {
     pub fn kill(&self) -> io::Result<()> {
         self.0.signal(Signal::KILL)
     }
+}
+
+/// Has the calling process ignore SIGINT from now on: for workers whose parent decides what Ctrl-C means.
+pub fn ignore_interrupt() {
+    sys::process::ignore_interrupt();
 }
 
 /// How many CPUs the calling process may use: those of its affinity, limited by the quota of its cgroup, at least 1.

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How a process ended, in Python's convention: the exit code, or the negative number of the signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExitStatus {
     code: i32,
     core_dumped: bool,

@@ -22,7 +22,8 @@ mod wire;
 
 pub use child::Child;
 pub use current::{
-    ActiveChild, CurrentProcess, ParentProcess, active_children, cpu_count, current_process, parent_process,
+    ActiveChild, CurrentProcess, ParentProcess, active_children, cpu_count, current_process,
+    ignore_interrupt, parent_process,
 };
 pub use error::{ExitStatus, JoinError, PanicReport, StartError};
 pub use process::{Process, Stream, spawn};

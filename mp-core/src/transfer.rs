@@ -75,6 +75,17 @@ impl AsFd for Handle {
 }
 
 impl Handle {
+    /// Another handle of the same thing.
+    ///
+    /// # Errors
+    /// The descriptor table is full.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        Ok(match self {
+            Self::Fd(fd) => Self::Fd(fd.try_clone()?),
+            Self::Region(region) => Self::Region(region.clone()),
+        })
+    }
+
     /// A descriptor for this handle that belongs to the caller.
     ///
     /// # Errors
@@ -185,6 +196,15 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T,
         drop(close);
         DecodeError { type_name: type_name::<T>(), cause: cause.unwrap_or_else(|| error.to_string()) }
     })
+}
+
+/// Decodes a value without handles from the front of `bytes`, and returns the rest.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    postcard::take_from_bytes(bytes)
+        .map_err(|error| DecodeError { type_name: type_name::<T>(), cause: error.to_string() })
 }
 
 /// For the `Serialize` of a handle: puts a duplicate of `fd` into the open transfer and returns its index.

@@ -55,7 +55,21 @@ pub struct Connection<S, R = S> {
     reason = "the two ends are each other's mirror image; a name for the pair would hide that"
 )]
 pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>), RegionError> {
-    let [there, back] = Ring::create_pair(RingOptions { bounded: true, ..RingOptions::default() })?;
+    connect(RingOptions { bounded: true, ..RingOptions::default() })
+}
+
+/// As [`pipe`], but limited by memory only: a send never waits for the other end.
+///
+/// # Errors
+/// As for [`pipe`].
+#[expect(clippy::type_complexity, reason = "as for `pipe`")]
+pub fn unbounded<A, B>() -> Result<(Connection<A, B>, Connection<B, A>), RegionError> {
+    connect(RingOptions::default())
+}
+
+#[expect(clippy::type_complexity, reason = "as for `pipe`")]
+fn connect<A, B>(options: RingOptions) -> Result<(Connection<A, B>, Connection<B, A>), RegionError> {
+    let [there, back] = Ring::create_pair(options)?;
     let (left, right) = sockets()?;
     let left = Connection {
         sender: Sender::new(there.clone(), Arc::clone(&left)),

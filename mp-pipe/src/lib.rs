@@ -9,7 +9,7 @@ mod receiver;
 mod sender;
 mod wait;
 
-pub use connection::{Connection, pipe, simplex};
+pub use connection::{Connection, pipe, simplex, unbounded};
 pub use error::{RecvError, SendError};
 pub use mp_core::shared::RegionError;
 pub use receiver::Receiver;

@@ -78,6 +78,30 @@ impl<T> Receiver<T> {
         Ok(bytes)
     }
 
+    /// Receives the next message, not decoded yet: appends its bytes to `into` and returns its descriptors. Waits until
+    /// `deadline` (`None`: for ever; passed: not at all).
+    ///
+    /// # Errors
+    /// As for [`Receiver::recv_timeout`].
+    pub fn recv_encoded(
+        &self,
+        into: &mut Vec<u8>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<OwnedFd>, RecvError> {
+        self.recv_raw(&mut self.inbox.lock(), into, deadline)
+    }
+
+    /// Receives the next message if its bytes are there already: one look, no system call. See [`Receiver::recv_encoded`].
+    ///
+    /// # Errors
+    /// As for [`Receiver::recv_encoded`]; never says [`RecvError::Disconnected`] because of a death.
+    pub fn peek_encoded(&self, into: &mut Vec<u8>) -> Result<Vec<OwnedFd>, RecvError> {
+        if self.ring.is_empty() {
+            return Err(RecvError::Empty);
+        }
+        self.recv_raw(&mut self.inbox.lock(), into, Some(Instant::now()))
+    }
+
     /// Receives the next message as bytes into `buffer` and returns its length. Python: `recv_bytes_into()`.
     ///
     /// # Errors

@@ -105,6 +105,14 @@ impl<T> Sender<T> {
         self.send_raw(bytes, Vec::new(), None)
     }
 
+    /// Sends a value that was encoded before; blocks while the connection is full.
+    ///
+    /// # Errors
+    /// As for [`Sender::send`].
+    pub fn send_encoded(&self, bytes: &[u8], handles: Vec<Handle>) -> Result<(), SendError> {
+        self.send_raw(bytes, handles, None)
+    }
+
     fn send_until<Q: Serialize + ?Sized>(
         &self,
         value: &Q,

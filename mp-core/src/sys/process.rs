@@ -51,6 +51,12 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Has this process ignore SIGINT.
+pub(crate) fn ignore_interrupt() {
+    // SAFETY: SIG_IGN is a valid disposition for SIGINT; it replaces one that this program's own code has set, if any.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
 /// Names the process in `ps` and `top` (the first 15 bytes).
 pub(crate) fn set_process_name(name: &str) {
     if let Ok(name) = CString::new(name.bytes().filter(|byte| *byte != 0).take(15).collect::<Vec<_>>()) {

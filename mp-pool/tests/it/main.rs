@@ -1,0 +1,4 @@
+//! Pools of real processes.
+
+mod basic;
+mod deaths;
