@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         eprintln!("usage: tree_hash DIR [--workers N]");
         return ExitCode::from(2);
     };
-    match mp_examples::tree_hash::run(&dir, workers, &mut BufWriter::new(stdout().lock())) {
+    match mp_examples::tree_hash::run(&dir, &[], workers, &mut BufWriter::new(stdout().lock())) {
         Ok(summary) if summary.errors == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {

@@ -84,12 +84,17 @@ fn line(hex: &str, path: &[u8]) -> Vec<u8> {
     line
 }
 
-/// Hashes the tree below `dir` with `workers` workers (`None`: one for each CPU), writes the lines to `out` and the
-/// errors and a summary to standard error.
+/// Hashes the tree below `dir`, except directories that `skip` names, with `workers` workers (`None`: one for each CPU);
+/// writes the lines to `out` and the errors and a summary to standard error.
 ///
 /// # Errors
 /// Those of the pool, and of writing to `out`.
-pub fn run(dir: &Path, workers: Option<usize>, out: &mut dyn Write) -> Result<Summary, Failure> {
+pub fn run(
+    dir: &Path,
+    skip: &[&str],
+    workers: Option<usize>,
+    out: &mut dyn Write,
+) -> Result<Summary, Failure> {
     let begin = Instant::now();
     let pool = match workers {
         Some(workers) => Pool::with_workers(workers)?,
@@ -102,7 +107,10 @@ pub fn run(dir: &Path, workers: Option<usize>, out: &mut dyn Write) -> Result<Su
     let mut summary = Summary::default();
     let mut lines: Vec<(Vec<u8>, String)> = Vec::new();
     let mut failed: Vec<(PathBuf, String)> = Vec::new();
-    let paths = WalkDir::new(dir).follow_links(false).into_iter().filter_map(|entry| match entry {
+    let walk = WalkDir::new(dir).follow_links(false).into_iter();
+    let wanted =
+        walk.filter_entry(|entry| entry.depth() == 0 || !skip.iter().any(|name| entry.file_name() == *name));
+    let paths = wanted.filter_map(|entry| match entry {
         Ok(entry) => entry.file_type().is_file().then(|| entry.into_path().into_os_string().into_vec()),
         Err(error) => {
             let path = error.path().unwrap_or(dir).to_owned();

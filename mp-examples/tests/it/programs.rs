@@ -1,0 +1,156 @@
+//! The built examples, run as a person runs them.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use crate::example;
+
+fn output(command: &mut Command) -> (String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    assert!(status.success(), "{command:?}: {status}\n{stderr}");
+    (String::from_utf8(stdout).unwrap(), stderr)
+}
+
+#[test]
+fn pool() {
+    assert_eq!(output(&mut example("pool")).0, "[1, 4, 9]\n".repeat(5));
+}
+
+#[test]
+fn process() {
+    let (text, _) = output(&mut example("process"));
+    let lines: Vec<_> = text.lines().collect();
+    let number = |line: &str, before: &str, after: &str| -> u32 {
+        line.strip_prefix(before).and_then(|line| line.strip_suffix(after)).unwrap().parse().unwrap()
+    };
+    let parent = number(lines[0], "Parent process ", ".");
+    assert_eq!(lines[1], "Process will start.");
+    let child = number(lines[2], "Run child process test (", ")...");
+    assert_eq!(lines[3], "Process end.");
+    assert_eq!(lines.len(), 4);
+    assert_ne!(parent, child);
+}
+
+#[test]
+fn queue() {
+    let (text, _) = output(&mut example("queue"));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 6, "{text}");
+    let position = |line: String| lines.iter().position(|other| **other == line).unwrap();
+    let mut before = 0;
+    for letter in ["A", "B", "C"] {
+        let put = position(format!("Put {letter} to queue..."));
+        let get = position(format!("Get {letter} from queue."));
+        assert!(before <= put && put < get, "{text}");
+        before = put;
+    }
+}
+
+#[test]
+fn pipe() {
+    assert_eq!(output(&mut example("pipe")).0, "[42, None, 'hello']\n");
+}
+
+#[test]
+fn lock() {
+    let (text, _) = output(&mut example("lock"));
+    let lines: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+    assert_eq!(lines, (0..10).map(|i| format!("hello world {i}")).collect());
+    assert_eq!(text.lines().count(), 10);
+}
+
+/// A directory that is gone when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mp-examples-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn odd_tree(root: &Path) {
+    let deep = root.join("a directory").join("b");
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(root.join("empty"), b"").unwrap();
+    fs::write(root.join("with space"), b"1").unwrap();
+    fs::write(root.join("with\nnewline"), b"2").unwrap();
+    fs::write(root.join("with\\backslash"), b"3").unwrap();
+    fs::write(root.join(OsStr::from_bytes(b"not \xff utf-8")), b"4").unwrap();
+    fs::write(deep.join("large"), vec![5; 3_000_000]).unwrap();
+    symlink(deep.join("large"), root.join("link")).unwrap();
+    symlink(&deep, root.join("link to a directory")).unwrap();
+}
+
+#[test]
+fn tree_hash_prints_what_sha256sum_prints() {
+    let scratch = Scratch::new("odd");
+    odd_tree(&scratch.0);
+    for workers in ["1", "3"] {
+        let ours = example("tree_hash").arg(&scratch.0).args(["--workers", workers]).output().unwrap();
+        let summary = String::from_utf8_lossy(&ours.stderr).into_owned();
+        assert!(ours.status.success(), "{summary}");
+        assert!(summary.starts_with("6 files, 3000004 bytes, "), "{summary}");
+        assert!(summary.contains(&format!("{workers} workers")), "{summary}");
+        let theirs = Command::new("sh")
+            .args(["-c", "find \"$1\" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum", "sh"])
+            .arg(&scratch.0)
+            .output();
+        if let Ok(theirs) = theirs
+            && theirs.status.success()
+        {
+            assert_eq!(ours.stdout, theirs.stdout);
+        }
+        assert_eq!(ours.stdout.iter().filter(|byte| **byte == b'\n').count(), 6);
+    }
+}
+
+#[test]
+fn tree_hash_reports_what_it_cannot_read_and_does_the_rest() {
+    let scratch = Scratch::new("unreadable");
+    fs::write(scratch.0.join("fine"), b"1").unwrap();
+    fs::write(scratch.0.join("secret"), b"2").unwrap();
+    fs::set_permissions(scratch.0.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    let readable_anyway = fs::read(scratch.0.join("secret")).is_ok();
+    let output = example("tree_hash").arg(&scratch.0).output().unwrap();
+    let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    if readable_anyway {
+        // For root nothing is unreadable; a directory that is not there is.
+        assert_eq!((output.status.code(), lines), (Some(0), 2));
+        let missing = example("tree_hash").arg(scratch.0.join("missing")).output().unwrap();
+        assert_eq!(missing.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&missing.stderr).contains("missing: "));
+    } else {
+        assert_eq!((output.status.code(), lines), (Some(1), 1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("secret: Permission denied"));
+    }
+}
+
+#[test]
+fn tree_hash_explains_its_arguments() {
+    for arguments in [&[][..], &["--workers"], &["a", "b"], &["--what"]] {
+        let output = example("tree_hash").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: "));
+    }
+    let output = example("tree_hash").args([".", "--workers", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("at least 1"));
+}
