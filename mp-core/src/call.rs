@@ -88,6 +88,8 @@ where
     }
     |bytes, fds| {
         let args = transfer::decode::<Args>(&bytes, fds).map_err(CallError::Arguments)?;
+        // They may be large, and the call may be long.
+        drop(bytes);
         let result = image::conjure::<F>().call(args);
         transfer::encode(&result).map_err(CallError::Result)
     }

@@ -14,9 +14,10 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     error::{ExitStatus, JoinError},
-    reaper::{Entry, wait_readable},
+    reaper::{Entry, Kind},
+    start::{StartMethod, Started},
     transfer,
-    wire::{Payload, Report, Wire},
+    wire::{self, Payload, Report, Wire},
 };
 
 /// A process that was started by [`spawn`](crate::spawn) or [`Process`](crate::Process), and its result.
@@ -26,6 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Child<T> {
     entry: Arc<Entry>,
+    method: StartMethod,
     heard: Mutex<Heard>,
     result: PhantomData<fn() -> T>,
 }
@@ -34,35 +36,33 @@ pub struct Child<T> {
 #[derive(Debug)]
 struct Heard {
     wire: Option<Wire>,
-    running: bool,
+    /// The process ended before it had read what it was to do.
+    unread: bool,
     outcome: Option<(Report, Vec<OwnedFd>)>,
     joined: bool,
 }
 
 impl Heard {
-    /// Takes in what has arrived, without waiting.
+    /// Takes in what has arrived; called when the process has ended, so that nothing more will.
     fn listen(&mut self) {
-        while self.outcome.is_none()
-            && let Some(wire) = &self.wire
-        {
+        let Some(wire) = self.wire.take() else { return };
+        while self.outcome.is_none() {
             match wire.recv::<Report>(RecvFlags::DONTWAIT) {
-                Ok(Some((Report::Running, _))) => self.running = true,
-                Ok(Some(outcome)) => self.outcome = Some(outcome),
+                Ok(wire::Heard::Frame(report, fds)) => self.outcome = Some((report, fds)),
+                Ok(wire::Heard::Unread) => self.unread = true,
+                Ok(wire::Heard::End) => return,
+                // A copy of the other end is still open somewhere (in a fork of the child's own making).
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(None) => self.wire = None,
-                Err(error) => {
-                    self.outcome = Some((Report::ResultNotSent(error.to_string()), Vec::new()));
-                    self.wire = None;
-                }
+                Err(error) => self.outcome = Some((Report::ResultNotSent(error.to_string()), Vec::new())),
             }
         }
     }
 }
 
 impl<T> Child<T> {
-    pub(crate) fn new(entry: Arc<Entry>, wire: Wire) -> Self {
-        let heard = Heard { wire: Some(wire), running: false, outcome: None, joined: false };
-        Self { entry, heard: Mutex::new(heard), result: PhantomData }
+    pub(crate) fn new(Started { entry, wire, method }: Started) -> Self {
+        let heard = Heard { wire: Some(wire), unread: false, outcome: None, joined: false };
+        Self { entry, method, heard: Mutex::new(heard), result: PhantomData }
     }
 
     /// The process id.
@@ -80,7 +80,13 @@ impl<T> Child<T> {
     /// Whether the process was started as a daemon.
     #[must_use]
     pub fn daemon(&self) -> bool {
-        self.entry.daemon
+        self.entry.kind == Kind::Daemon
+    }
+
+    /// How the process was started: not always as was asked for, see [`StartMethod::ForkServer`].
+    #[must_use]
+    pub fn start_method(&self) -> StartMethod {
+        self.method
     }
 
     /// Whether the process has not ended yet.
@@ -162,27 +168,15 @@ impl<T: DeserializeOwned> Child<T> {
         if heard.joined {
             return Err(JoinError::AlreadyJoined { name, pid });
         }
-        let status = loop {
-            // The status first: what a process sent before its end has arrived when its end is seen.
-            let status = match self.entry.status() {
-                Ok(status) => status,
-                Err(cause) => return Err(JoinError::System { name, pid, cause }),
-            };
-            heard.listen();
-            if let Some(status) = status {
-                break status;
-            }
-            let mut fds = vec![self.entry.pidfd.as_fd()];
-            fds.extend(heard.wire.as_ref().filter(|_| heard.outcome.is_none()).map(AsFd::as_fd));
-            match wait_readable(&fds, deadline) {
-                Ok(ready) if ready.contains(&true) => {}
-                Ok(_) => return Err(JoinError::TimedOut { name, pid }),
-                Err(cause) => return Err(JoinError::System { name, pid, cause }),
-            }
+        // The report is small and stays in the socket until it is read: nothing but the end is worth waking for.
+        let status = match self.entry.wait(deadline) {
+            Ok(Some(status)) => status,
+            Ok(None) => return Err(JoinError::TimedOut { name, pid }),
+            Err(cause) => return Err(JoinError::System { name, pid, cause }),
         };
+        heard.listen();
         heard.joined = true;
-        heard.wire = None;
-        let running = heard.running;
+        let unread = heard.unread;
         let outcome = heard.outcome.take();
         drop(heard);
         match outcome {
@@ -190,8 +184,8 @@ impl<T: DeserializeOwned> Child<T> {
             Some((Report::Panicked(report), _)) => Err(JoinError::Panicked { name, pid, report }),
             Some((Report::ResultNotSent(reason), _)) => Err(JoinError::ResultNotSent { name, pid, reason }),
             Some((Report::Refused(reason), _)) => Err(JoinError::Refused { name, pid, reason }),
-            Some((Report::Running, _)) | None => Err(match status.signal() {
-                _ if !running => JoinError::DiedEarly { name, pid, status },
+            None => Err(match status.signal() {
+                _ if unread => JoinError::DiedEarly { name, pid, status },
                 Some(_) => JoinError::Killed { name, pid, status },
                 None => JoinError::Exited { name, pid, code: status.code() },
             }),

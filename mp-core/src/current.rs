@@ -13,7 +13,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open};
 
 use crate::{
     reaper::{self, Entry, wait_readable},
-    role, sys,
+    role,
+    start::StartMethod,
+    sys,
 };
 
 /// The calling process, as it was started. Python: `current_process()`.
@@ -26,6 +28,8 @@ pub struct CurrentProcess {
     pub pid: u32,
     /// Whether it was started as a daemon.
     pub daemon: bool,
+    /// How it was started; `None` in a process that was not started by this crate.
+    pub start_method: Option<StartMethod>,
 }
 
 /// Who the calling process is.
@@ -37,8 +41,10 @@ pub struct CurrentProcess {
 pub fn current_process() -> CurrentProcess {
     let pid = std::process::id();
     match role::identity() {
-        Some(own) => CurrentProcess { name: own.name.clone(), pid, daemon: own.daemon },
-        None => CurrentProcess { name: "Main".to_owned(), pid, daemon: false },
+        Some(own) => {
+            CurrentProcess { name: own.name.clone(), pid, daemon: own.daemon, start_method: Some(own.method) }
+        }
+        None => CurrentProcess { name: "Main".to_owned(), pid, daemon: false, start_method: None },
     }
 }
 
@@ -173,9 +179,27 @@ pub fn cpu_count() -> NonZeroUsize {
 }
 
 fn quota() -> Option<NonZeroUsize> {
-    let text = fs::read_to_string("/sys/fs/cgroup/cpu.max").ok()?;
-    let (quota, period) = text.trim().split_once(' ')?;
+    whole_cpus(&fs::read_to_string("/sys/fs/cgroup/cpu.max").ok()?)
+}
+
+/// The CPUs that a line of `cpu.max` (quota and period, or `max`) grants, a part of one counted as one.
+fn whole_cpus(line: &str) -> Option<NonZeroUsize> {
+    let (quota, period) = line.trim().split_once(' ')?;
     let (quota, period) = (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?);
-    let whole = quota.div_ceil(period.max(1));
-    NonZeroUsize::new(usize::try_from(whole).ok()?)
+    NonZeroUsize::new(usize::try_from(quota.div_ceil(period.max(1))).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p8_a_quota_is_counted_in_whole_cpus() {
+        let cpus = |line| whole_cpus(line).map(NonZeroUsize::get);
+        assert_eq!(cpus("max 100000\n"), None);
+        assert_eq!(cpus("200000 100000\n"), Some(2));
+        assert_eq!(cpus("150000 100000\n"), Some(2));
+        assert_eq!(cpus("1000 100000\n"), Some(1));
+        assert_eq!(cpus("nonsense"), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with processes: at the start, and until the end.
 
-use std::{fmt, io};
+use std::{ffi::OsString, fmt, io, path::PathBuf};
 
 use crate::{
     sys,
@@ -99,6 +99,24 @@ pub enum StartError {
         /// What the kernel said.
         cause: io::Error,
     },
+    /// The working directory that was asked for cannot be used.
+    #[error("process {name} could not be started: its working directory {path:?} cannot be used: {cause}")]
+    CurrentDir {
+        /// The name of the process.
+        name: String,
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// An environment variable that was asked for cannot exist: an empty name, `=` in the name, or a zero byte.
+    #[error("process {name} could not be started: {variable:?} cannot be an environment variable")]
+    Environment {
+        /// The name of the process.
+        name: String,
+        /// The name of the variable.
+        variable: OsString,
+    },
     /// Something else that the start needs was refused.
     #[error("process {name} could not be started: {action} failed: {cause}")]
     System {
@@ -129,11 +147,37 @@ impl fmt::Display for PanicReport {
     }
 }
 
+/// Why a process did not make the call that it was started for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It runs another build of the program than the process that started it: the file was replaced meanwhile.
+    #[error("it runs another build of the program")]
+    OtherBuild,
+    /// What it was told to call is not in the program's code.
+    #[error("its function does not lie in the program's code")]
+    OtherImage,
+    /// A resource limit could not be set.
+    #[error("its limit on {limit} could not be set: {cause}")]
+    Limit {
+        /// Which one.
+        limit: String,
+        /// What the kernel said.
+        cause: String,
+    },
+    /// The frame that says what to do, or the arguments, could not be read.
+    #[error("what it was to do did not arrive: {cause}")]
+    Arguments {
+        /// Why not.
+        cause: String,
+    },
+}
+
 /// A process did not return a result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// It ended before it had reported that it runs.
+    /// It ended before it had learned what to do.
     #[error("process {name} (pid {pid}) died before it began: {status}")]
     DiedEarly {
         /// The name of the process.
@@ -143,15 +187,15 @@ pub enum JoinError {
         /// How it ended.
         status: ExitStatus,
     },
-    /// It began and refused the call: it runs another build of the program, or could not decode the arguments.
-    #[error("process {name} (pid {pid}) refused the call: {reason}")]
+    /// It began but did not call the function.
+    #[error("process {name} (pid {pid}) did not call its function: {reason}")]
     Refused {
         /// The name of the process.
         name: String,
         /// Its process id.
         pid: u32,
-        /// What it said.
-        reason: String,
+        /// Why not.
+        reason: Refusal,
     },
     /// The function panicked.
     #[error("process {name} (pid {pid}) {report}")]

@@ -65,7 +65,17 @@ fn send_packet(
 /// What the kernel says (`WouldBlock` with [`RecvFlags::DONTWAIT`]), or `InvalidData` if the message is not whole: cut
 /// short, or lacking descriptors because this process may open no more.
 pub fn recv(socket: impl AsFd, buffer: &mut Vec<u8>, flags: RecvFlags) -> io::Result<Option<Vec<OwnedFd>>> {
-    buffer.resize(MAX_PACKET + 4, 0);
+    recv_up_to(MAX_PACKET + 4, socket, buffer, flags)
+}
+
+/// As [`recv`], for a message whose first packet has at most `limit` bytes, its header included.
+pub(crate) fn recv_up_to(
+    limit: usize,
+    socket: impl AsFd,
+    buffer: &mut Vec<u8>,
+    flags: RecvFlags,
+) -> io::Result<Option<Vec<OwnedFd>>> {
+    buffer.resize(limit, 0);
     let mut fds = Vec::new();
     let len = recv_packet(&socket, buffer, &mut fds, flags)?;
     if len == 0 {

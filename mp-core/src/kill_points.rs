@@ -117,3 +117,18 @@ mod armed {
         }
     }
 }
+
+/// Makes `signal` interrupt system calls of this process and do nothing else.
+#[cfg(feature = "kill-points")]
+pub fn interruptible(signal: i32) {
+    crate::sys::process::interruptible(signal);
+}
+
+/// Forks a process that does nothing, and waits for its end: what a start is measured against.
+///
+/// # Errors
+/// What the kernel says.
+#[cfg(feature = "kill-points")]
+pub fn fork_and_wait() -> std::io::Result<()> {
+    crate::sys::fork::fork_and_wait()
+}

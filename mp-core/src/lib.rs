@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(mp_loom, allow(dead_code, unused_imports, reason = "the models use part of the crate"))]
 
+mod body;
 pub mod call;
 mod child;
 mod codec;
@@ -11,12 +12,16 @@ mod current;
 mod error;
 pub mod fds;
 pub mod kill_points;
+mod limits;
+mod panics;
 mod process;
 mod reaper;
 mod role;
 pub mod shared;
+mod start;
 mod sync;
 mod sys;
+mod threads;
 pub mod transfer;
 mod wire;
 
@@ -25,8 +30,11 @@ pub use current::{
     ActiveChild, CurrentProcess, ParentProcess, active_children, cpu_count, current_process,
     ignore_interrupt, parent_process,
 };
-pub use error::{ExitStatus, JoinError, PanicReport, StartError};
+pub use error::{ExitStatus, JoinError, PanicReport, Refusal, StartError};
+pub use panics::catch_panic;
 pub use process::{Process, Stream, spawn};
+pub use role::init;
 #[doc(hidden)]
 pub use role::init_test;
-pub use role::{catch_panic, init};
+pub use start::{StartMethod, server::fork_server_pid, set_start_method, start_method};
+pub use threads::spawn_thread;

@@ -2,36 +2,30 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::process::CommandExt,
-    },
+    io,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     call::{self, Function},
     child::Child,
     error::StartError,
-    reaper::{self, Entry},
+    limits::Limits,
     role::{self, Origin},
+    start::{self, Plan, StartMethod, reexec::valid_variable},
     sys::image::{self, Fingerprint},
     transfer,
-    wire::{Identity, Payload, Start, Wire},
+    wire::{Identity, Payload},
 };
 
 /// How many generations of processes may start each other.
 const DEPTH_LIMIT: u32 = 64;
-/// The running program, also if its file was replaced or deleted meanwhile.
-const OWN_IMAGE: &str = "/proc/self/exe";
 
 /// Starts `function` with `args` (a tuple) in a new process, with default surroundings.
 ///
@@ -97,10 +91,12 @@ pub struct Process {
     name: Option<String>,
     daemon: Option<bool>,
     detached: bool,
+    method: Option<StartMethod>,
     env_clear: bool,
     env: Vec<(OsString, Option<OsString>)>,
     current_dir: Option<PathBuf>,
     streams: [Option<Stream>; 3],
+    limits: Limits,
 }
 
 impl Process {
@@ -171,6 +167,43 @@ impl Process {
         self
     }
 
+    /// How the process is started; by default as [`start_method`](crate::start_method) says.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.method = Some(method);
+        self
+    }
+
+    /// The most memory that it may map, in bytes (`RLIMIT_AS`); an allocation beyond that fails, which ends most programs.
+    pub fn address_space(mut self, bytes: u64) -> Self {
+        self.limits.address_space = Some(bytes);
+        self
+    }
+
+    /// The most CPU time that it may use, rounded up to seconds (`RLIMIT_CPU`); then SIGXCPU ends it.
+    pub fn cpu_time(mut self, time: Duration) -> Self {
+        let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+        self.limits.cpu_time = Some(seconds.max(1));
+        self
+    }
+
+    /// The number below which all its descriptors must be (`RLIMIT_NOFILE`).
+    pub fn open_files(mut self, number: u64) -> Self {
+        self.limits.open_files = Some(number);
+        self
+    }
+
+    /// The CPUs on which it may run, counted from 0.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = u32>) -> Self {
+        self.limits.cpus = Some(cpus.into_iter().collect());
+        self
+    }
+
+    /// How nice it is to others, from -20 (privileged) to 19 (only when nobody else wants the CPU).
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.limits.nice = Some(nice);
+        self
+    }
+
     /// Starts `function` with `args`, a tuple; see [`spawn`].
     ///
     /// The arguments are sent, not shared: this process may drop its own afterwards.
@@ -184,39 +217,53 @@ impl Process {
         F::Output: Serialize + DeserializeOwned,
     {
         let origin = role::ready().ok_or(StartError::NotInitialised)?;
-        let identity = self.identity(&origin)?;
         let trampoline =
             image::offset_of(call::trampoline::<F, Args>(function)).ok_or(StartError::OtherImage)?;
-        let parcel = transfer::encode(&args)?;
-        drop(args);
-        let failed = {
-            let name = identity.name.clone();
-            move |action, cause| StartError::System { name, action, cause }
-        };
-        let (arguments, argument_fds) =
-            Payload::pack(parcel).map_err(|cause| failed.clone()("packing the arguments", cause))?;
-        let (wire, theirs) = Wire::pair().map_err(|cause| failed.clone()("making the wire", cause))?;
-        let nonce = nonce();
-        let (command, streams, mut fds) = self
-            .command(&origin, &identity, nonce, theirs)
-            .map_err(|cause| failed.clone()("duplicating the standard streams", cause))?;
-        fds.extend(argument_fds);
-        let start = Start {
-            nonce,
-            image: Fingerprint::own().clone(),
-            identity,
-            trampoline,
-            test: origin.test,
-            streams,
-            arguments,
-        };
-        let started = reaper::on_lasting_thread(move || execute(command, wire, &start, &fds))
-            .map_err(|cause| failed("making the starting thread", cause))?;
-        let (entry, wire) = started?;
-        Ok(Child::new(entry, wire))
+        let method = self.method.unwrap_or_else(start::start_method);
+        let plan = self.plan(origin, trampoline, args, method)?;
+        Ok(Child::new(start::start(plan, method)?))
     }
 
-    fn identity(&self, origin: &Origin) -> Result<Identity, StartError> {
+    fn plan<Args: Serialize>(
+        self,
+        origin: Origin,
+        trampoline: i64,
+        args: Args,
+        method: StartMethod,
+    ) -> Result<Plan, StartError> {
+        let identity = self.identity(&origin, method)?;
+        let name = || identity.name.clone();
+        if let Some((variable, _)) =
+            self.env.iter().find(|(variable, value)| !valid_variable(variable, value.as_ref()))
+        {
+            return Err(StartError::Environment { name: name(), variable: variable.clone() });
+        }
+        let system = |action| move |cause| StartError::System { name: name(), action, cause };
+        let parcel = transfer::encode(&args)?;
+        drop(args);
+        let (arguments, argument_fds) = Payload::pack(parcel).map_err(system("packing the arguments"))?;
+        // Where the new process would not get this one's streams by itself, it is given them.
+        let output = method == StartMethod::ForkServer || origin.test.is_some();
+        let error = method == StartMethod::ForkServer;
+        let [stdin, stdout, stderr] = self.streams;
+        let streams = [resolve(stdin, 0, false), resolve(stdout, 1, output), resolve(stderr, 2, error)];
+        let [stdin, stdout, stderr] = streams.map(|stream| stream.map_err(system("preparing its streams")));
+        Ok(Plan {
+            image: Fingerprint::own().clone(),
+            trampoline,
+            arguments,
+            argument_fds,
+            limits: self.limits,
+            env_clear: self.env_clear,
+            env: self.env,
+            current_dir: self.current_dir,
+            streams: [stdin?, stdout?, stderr?],
+            test: origin.test,
+            identity,
+        })
+    }
+
+    fn identity(&self, origin: &Origin, method: StartMethod) -> Result<Identity, StartError> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let depth = origin.identity.map_or(0, |own| own.depth) + 1;
         if depth > DEPTH_LIMIT {
@@ -238,111 +285,35 @@ impl Process {
             depth,
             daemon: self.daemon.unwrap_or_else(|| origin.identity.is_some_and(|own| own.daemon)),
             detached: self.detached,
+            method,
+            children: start::start_method(),
         })
     }
-
-    fn command(
-        self,
-        origin: &Origin,
-        identity: &Identity,
-        nonce: u64,
-        wire: OwnedFd,
-    ) -> std::io::Result<(Command, [bool; 3], Vec<OwnedFd>)> {
-        let mut command = Command::new(OWN_IMAGE);
-        let program = std::env::args_os().next().unwrap_or_default();
-        let mut shown = program.clone();
-        shown.push(format!(" [{}]", identity.name.replace('\0', "?")));
-        command.arg0(shown).stdin(wire);
-        if let Some(test) = &origin.test {
-            command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
-        }
-        if self.env_clear {
-            command.env_clear();
-        }
-        for (name, value) in self.env {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        let (variable, value) = role::variable(nonce);
-        command.env(variable, value);
-        if let Some(dir) = self.current_dir {
-            command.current_dir(dir);
-        }
-        let mut given = [false; 3];
-        let mut fds = Vec::new();
-        let [stdin, stdout, stderr] = self.streams;
-        // Under a test harness the child's standard output is the harness's until `init` has put the right one there.
-        let stdout = if origin.test.is_some() { Some(stdout.unwrap_or(Stream::Inherit)) } else { stdout };
-        if origin.test.is_some() {
-            command.stdout(Stdio::null());
-        }
-        for (number, stream) in [stdin, stdout, stderr].into_iter().enumerate() {
-            match (stream, number) {
-                (None, _) | (Some(Stream::Null), 0) => continue,
-                (Some(Stream::Null), 1) => {
-                    command.stdout(Stdio::null());
-                    continue;
-                }
-                (Some(Stream::Null), _) => {
-                    command.stderr(Stdio::null());
-                    continue;
-                }
-                (Some(Stream::Inherit), 0) => fds.push(std::io::stdin().as_fd().try_clone_to_owned()?),
-                (Some(Stream::Inherit), 1) => fds.push(std::io::stdout().as_fd().try_clone_to_owned()?),
-                (Some(Stream::Inherit), _) => continue,
-                (Some(Stream::To(fd)), _) => fds.push(fd),
-            }
-            given[number] = true;
-        }
-        Ok((command, given, fds))
-    }
 }
 
-/// A number that no other start of this process, and most likely of no other, bears.
-fn nonce() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    RandomState::new().hash_one((std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
-}
-
-/// Makes the process and sends it what to run; on the lasting thread.
-fn execute(
-    mut command: Command,
-    wire: Wire,
-    start: &Start,
-    fds: &[OwnedFd],
-) -> Result<(Arc<Entry>, Wire), StartError> {
-    let identity = &start.identity;
-    let child = command.spawn().map_err(|cause| StartError::Exec { name: identity.name.clone(), cause })?;
-    // Only the child holds the other end of the wire from here on: its death is the end of file.
-    drop(command);
-    let pidfd = match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(error) => return Err(abandon(child, &identity.name, "watching it", error.into())),
+/// The descriptor to give to the new process as stream `number`; `None` if it gets the right one by itself.
+fn resolve(stream: Option<Stream>, number: u32, always: bool) -> io::Result<Option<OwnedFd>> {
+    let inherited = || {
+        let copy = match number {
+            0 => io::stdin().as_fd().try_clone_to_owned(),
+            1 => io::stdout().as_fd().try_clone_to_owned(),
+            _ => io::stderr().as_fd().try_clone_to_owned(),
+        };
+        match copy {
+            // This process has closed the stream; so it is closed, or leads nowhere, in the other, too.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => Ok(None),
+            copy => copy.map(Some),
+        }
     };
-    match wire.send(start, fds) {
-        // It has died already; joining it tells how.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        Err(error) => return Err(abandon(child, &identity.name, "sending what to run", error)),
-        Ok(()) => {}
+    match (stream, number) {
+        (None | Some(Stream::Null), 0) => Ok(None),
+        (Some(Stream::Inherit), 0) => inherited(),
+        (Some(Stream::Null), _) => {
+            let flags = OFlags::RDWR | OFlags::CLOEXEC;
+            Ok(Some(rustix::fs::open("/dev/null", flags, Mode::empty())?))
+        }
+        (None | Some(Stream::Inherit), _) if always => inherited(),
+        (None | Some(Stream::Inherit), _) => Ok(None),
+        (Some(Stream::To(fd)), _) => Ok(Some(fd)),
     }
-    let entry = Entry::new(child.id(), identity.name.clone(), identity.daemon, identity.detached, pidfd);
-    let entry = Arc::new(entry);
-    reaper::watch(Arc::clone(&entry));
-    Ok((entry, wire))
-}
-
-/// Undoes the start of a process that cannot be told what to run.
-fn abandon(
-    mut child: std::process::Child,
-    name: &str,
-    action: &'static str,
-    cause: std::io::Error,
-) -> StartError {
-    // It is this thread's own child and not reaped yet, so neither call can fail.
-    let _ = child.kill();
-    let _ = child.wait();
-    StartError::System { name: name.to_owned(), action, cause }
 }

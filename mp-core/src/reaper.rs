@@ -1,41 +1,82 @@
 //! The one thread that starts processes and sees to it that none is left as a zombie.
 //!
-//! All starts are made by this thread because the kernel's parent-death signal follows the *thread* that made the child:
-//! this one lives exactly as long as the process. It also watches every child's pidfd, so that a child whose handle was
-//! dropped is reaped all the same. Whoever joins a child does not wait for this thread: a joiner reaps by itself.
+//! Starts are made by this thread because the kernel's parent-death signal follows the *thread* that made the child: this
+//! one lives exactly as long as the process. (The main thread does, too, so it makes its starts itself.) It also watches
+//! every child's pidfd, so that a child whose handle was dropped is reaped all the same. Whoever joins a child does not
+//! wait for this thread: a joiner takes the child out of its watch and reaps by itself.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, OnceLock, mpsc},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll},
     io::retry_on_intr,
-    process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid},
     time::Timespec,
 };
 
-use crate::error::ExitStatus;
+use crate::{error::ExitStatus, start, threads, wire::Identity};
 
 /// A started process as all its handles and the reaper see it.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    id: u64,
     pub(crate) pid: u32,
     pub(crate) name: String,
-    pub(crate) daemon: bool,
-    pub(crate) detached: bool,
+    pub(crate) kind: Kind,
     pub(crate) pidfd: OwnedFd,
     status: Mutex<Option<ExitStatus>>,
 }
 
+/// What the end of this process means for the other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It is waited for.
+    Ordinary,
+    /// It is terminated.
+    Daemon,
+    /// Nothing.
+    Detached,
+    /// It is part of the machinery, and no business of the program.
+    Server,
+}
+
+impl Kind {
+    pub(crate) fn of(identity: &Identity) -> Self {
+        match (identity.detached, identity.daemon) {
+            (true, _) => Self::Detached,
+            (false, true) => Self::Daemon,
+            (false, false) => Self::Ordinary,
+        }
+    }
+}
+
 impl Entry {
-    pub(crate) fn new(pid: u32, name: String, daemon: bool, detached: bool, pidfd: OwnedFd) -> Self {
-        Self { pid, name, daemon, detached, pidfd, status: Mutex::new(None) }
+    /// Takes charge of the child `pid` of this process, which nobody may have reaped.
+    pub(crate) fn adopt(pid: u32, name: String, kind: Kind) -> io::Result<Arc<Self>> {
+        static COUNT: AtomicU64 = AtomicU64::new(BELL + 1);
+        let raw = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
+        let id = COUNT.fetch_add(1, Ordering::Relaxed);
+        let entry = Arc::new(Self { id, pid, name, kind, pidfd, status: Mutex::new(None) });
+        let reaper = reaper()?;
+        reaper.children.lock().insert(id, Arc::clone(&entry));
+        if let Err(error) = reaper.watch(&entry) {
+            reaper.forget(&entry);
+            return Err(error);
+        }
+        Ok(entry)
     }
 
     /// How the process ended, if it has; takes it from the kernel the first time.
@@ -56,6 +97,11 @@ impl Entry {
                 Err(rustix::io::Errno::CHILD) => None,
                 Err(error) => return Err(error.into()),
             };
+            if status.is_some()
+                && let Some(reaper) = REAPER.get()
+            {
+                reaper.forget(self);
+            }
         }
         Ok(*status)
     }
@@ -66,12 +112,18 @@ impl Entry {
 
     /// Waits for the end, at most until `deadline`.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
+        if let Some(status) = self.status()? {
+            return Ok(Some(status));
+        }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(None);
+        }
+        let _claim = Claim::new(self);
         loop {
-            if let Some(status) = self.status()? {
-                return Ok(Some(status));
-            }
-            if !wait_readable(&[self.pidfd.as_fd()], deadline)?[0] {
-                return Ok(None);
+            let ended = wait_readable(&[self.pidfd.as_fd()], deadline)?[0];
+            match self.status()? {
+                None if ended => {}
+                status => return Ok(status),
             }
         }
     }
@@ -81,6 +133,29 @@ impl Entry {
         match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// While somebody waits for a child, the reaper need not wake for it, too.
+struct Claim<'a>(&'a Entry);
+
+impl<'a> Claim<'a> {
+    fn new(entry: &'a Entry) -> Self {
+        if let Some(reaper) = REAPER.get() {
+            // Fails if somebody else has claimed it, which is as good.
+            let _ = epoll::delete(&reaper.epoll, &entry.pidfd);
+        }
+        Self(entry)
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.0.status.lock().is_none()
+            && let Some(reaper) = REAPER.get()
+        {
+            let _ = reaper.watch(self.0);
         }
     }
 }
@@ -109,9 +184,13 @@ type Job = Box<dyn FnOnce() + Send>;
 
 struct Reaper {
     jobs: mpsc::Sender<Job>,
-    wake: Arc<OwnedFd>,
-    children: Arc<Mutex<Vec<Arc<Entry>>>>,
+    bell: OwnedFd,
+    epoll: OwnedFd,
+    children: Mutex<HashMap<u64, Arc<Entry>>>,
 }
+
+/// What the bell is called among the watched descriptors; children count from the next number.
+const BELL: u64 = 0;
 
 static REAPER: OnceLock<Reaper> = OnceLock::new();
 static BEGIN: Mutex<()> = Mutex::new(());
@@ -124,84 +203,111 @@ fn reaper() -> io::Result<&'static Reaper> {
     if let Some(reaper) = REAPER.get() {
         return Ok(reaper);
     }
-    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-    let children = Arc::new(Mutex::new(Vec::new()));
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
     let (jobs, queue) = mpsc::channel();
-    let (bell, table) = (Arc::clone(&wake), Arc::clone(&children));
-    thread::Builder::new()
-        .name("mp-reaper".into())
-        .stack_size(256 * 1024)
-        .spawn(move || run(&queue, &bell, &table))?;
-    Ok(REAPER.get_or_init(|| Reaper { jobs, wake, children }))
+    // It takes part as soon as the reaper is in its place; a handle that it waits for comes through the channel.
+    let (begin, begun) = mpsc::sync_channel::<&'static Reaper>(1);
+    thread::Builder::new().name("mp-reaper".into()).stack_size(256 * 1024).spawn(move || {
+        if let Ok(reaper) = begun.recv() {
+            reaper.run(&queue);
+        }
+    })?;
+    let reaper = REAPER.get_or_init(|| Reaper { jobs, bell, epoll, children: Mutex::default() });
+    // The thread waits for it; were it gone, the first job would say so.
+    let _ = begin.send(reaper);
+    Ok(reaper)
 }
 
-fn run(queue: &mpsc::Receiver<Job>, bell: &OwnedFd, table: &Mutex<Vec<Arc<Entry>>>) {
-    loop {
-        let watched: Vec<Arc<Entry>> = table.lock().clone();
-        let fds: Vec<_> =
-            std::iter::once(bell.as_fd()).chain(watched.iter().map(|entry| entry.pidfd.as_fd())).collect();
-        // Out of memory or descriptors for a poll: nothing can be reaped now; try again a little later.
-        let Ok(ready) = wait_readable(&fds, None) else {
-            thread::sleep(Duration::from_millis(50));
-            continue;
-        };
-        if ready[0] {
-            let _ = rustix::io::read(bell, &mut [0; 8]);
-            for job in queue.try_iter() {
-                job();
-            }
-        }
-        for (entry, _) in watched.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
-            if !matches!(entry.status(), Ok(None)) {
-                forget(table, entry);
+impl Reaper {
+    fn run(&self, queue: &mpsc::Receiver<Job>) {
+        let mut events = [const { std::mem::MaybeUninit::uninit() }; 64];
+        loop {
+            // Interrupted, or out of memory: try again, in the second case a little later.
+            let ready = match epoll::wait(&self.epoll, &mut events, None) {
+                Ok((ready, _)) => ready,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => {
+                    thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
+            };
+            for event in ready {
+                match event.data.u64() {
+                    BELL => {
+                        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+                        queue.try_iter().for_each(|job| job());
+                    }
+                    id => {
+                        let entry = self.children.lock().get(&id).cloned();
+                        if let Some(entry) = entry {
+                            let _ = entry.status();
+                        }
+                    }
+                }
             }
         }
     }
+
+    fn watch(&self, entry: &Entry) -> io::Result<()> {
+        match epoll::add(
+            &self.epoll,
+            &entry.pidfd,
+            epoll::EventData::new_u64(entry.id),
+            epoll::EventFlags::IN,
+        ) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn forget(&self, entry: &Entry) {
+        let _ = epoll::delete(&self.epoll, &entry.pidfd);
+        self.children.lock().remove(&entry.id);
+    }
 }
 
-fn forget(table: &Mutex<Vec<Arc<Entry>>>, entry: &Arc<Entry>) {
-    table.lock().retain(|other| !Arc::ptr_eq(other, entry));
-}
-
-/// Runs `job` on the thread that lives as long as the process, and returns what it returns.
+/// Runs `job` on a thread that lives as long as the process, and returns what it returns.
 pub(crate) fn on_lasting_thread<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
+    if rustix::thread::gettid() == rustix::process::getpid() {
+        return Ok(job());
+    }
     let reaper = reaper()?;
     let (answer, answered) = mpsc::sync_channel(1);
     let boxed: Job = Box::new(move || {
         let _ = answer.send(job());
     });
     reaper.jobs.send(boxed).map_err(|_| io::Error::other("the starting thread has ended"))?;
-    ring(reaper);
-    answered.recv().map_err(io::Error::other)
-}
-
-fn ring(reaper: &Reaper) {
     // Fails only when the counter is full, and then the thread is awake anyway.
-    let _ = rustix::io::write(&*reaper.wake, &1_u64.to_ne_bytes());
-}
-
-/// Has the reaper watch a child; called on the lasting thread, which looks at the table again before it sleeps.
-pub(crate) fn watch(entry: Arc<Entry>) {
-    if let Some(reaper) = REAPER.get() {
-        reaper.children.lock().push(entry);
-    }
+    let _ = rustix::io::write(&reaper.bell, &1_u64.to_ne_bytes());
+    answered.recv().map_err(io::Error::other)
 }
 
 /// The children that run (those that have ended are reaped on the way).
 pub(crate) fn running() -> Vec<Arc<Entry>> {
     let Some(reaper) = REAPER.get() else { return Vec::new() };
-    let all = reaper.children.lock().clone();
-    all.into_iter().filter(|entry| matches!(entry.status(), Ok(None))).collect()
+    let all: Vec<_> = reaper.children.lock().values().cloned().collect();
+    let mut running: Vec<_> = all
+        .into_iter()
+        .filter(|entry| entry.kind != Kind::Server && matches!(entry.status(), Ok(None)))
+        .collect();
+    running.sort_unstable_by_key(|entry| entry.id);
+    running
 }
 
-/// What a normal end of the process owes its children: daemons are told to end, all but the detached are waited for.
+/// What a normal end of the process owes its threads and children: daemons are told to end, all but the detached are
+/// waited for.
 pub(crate) extern "C" fn end_children() {
     /// How long a daemon may take to follow SIGTERM before it is killed.
     const GRACE: Duration = Duration::from_secs(5);
-    let own: Vec<_> = running().into_iter().filter(|entry| !entry.detached).collect();
-    let (daemons, others): (Vec<_>, Vec<_>) = own.into_iter().partition(|entry| entry.daemon);
+    threads::wait_for_all();
+    let (daemons, others): (Vec<_>, Vec<_>) = running()
+        .into_iter()
+        .filter(|entry| entry.kind != Kind::Detached)
+        .partition(|entry| entry.kind == Kind::Daemon);
     for entry in &daemons {
         let _ = entry.signal(Signal::TERM);
     }
@@ -215,4 +321,5 @@ pub(crate) extern "C" fn end_children() {
             let _ = entry.wait(None);
         }
     }
+    start::server::end();
 }

@@ -7,38 +7,28 @@
 //! at once; that is also the guard against programs that start themselves without end.
 
 use std::{
-    any::Any,
-    backtrace::{Backtrace, BacktraceStatus},
-    cell::RefCell,
     ffi::OsStr,
     io::Write,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
-    panic::{AssertUnwindSafe, catch_unwind},
+    os::fd::{AsFd, AsRawFd},
     sync::OnceLock,
     thread,
 };
 
 use parking_lot::Mutex;
-use rustix::{
-    fs::{Mode, OFlags},
-    net::RecvFlags,
-    process::Signal,
-};
+use rustix::net::RecvFlags;
 
 use crate::{
-    call::{CallError, Trampoline},
-    error::PanicReport,
+    body,
+    error::Refusal,
     reaper,
+    start::{reexec, serve::serve, set_start_method},
     sys::{self, image::Fingerprint},
-    wire::{Identity, Payload, Report, Start, Wire},
+    wire::{Heard, Identity, Report, Start, Wire, Work},
 };
 
 const VARIABLE: &str = "MP_CORE_ROLE";
 /// Of the variable and of the frames.
 const VERSION: &str = "1";
-/// The exit code of a child that could not become one, as a shell uses for a command that cannot be run.
-const CANNOT_RUN: i32 = 126;
-
 /// Whether `init` was called.
 static READY: OnceLock<()> = OnceLock::new();
 /// A test of this program that begins with `test_init!`.
@@ -95,7 +85,22 @@ fn enter(test: Option<String>) {
     if let Some(test) = test {
         *TEST.lock() = Some(test);
     }
-    READY.get_or_init(|| sys::process::at_exit(reaper::end_children));
+    make_ready();
+}
+
+fn make_ready() {
+    READY.get_or_init(|| {
+        reexec::remember_path();
+        sys::process::at_exit(reaper::end_children);
+    });
+}
+
+/// Makes this process a child that may have children of its own.
+pub(crate) fn take_up(identity: Identity, test: Option<String>) {
+    set_start_method(identity.children);
+    let _ = IDENTITY.set(identity);
+    *TEST.lock() = test;
+    make_ready();
 }
 
 /// What the start of a child needs to know about this process; `None` before `init`.
@@ -126,7 +131,7 @@ fn refuse(why: &str) -> ! {
         std::io::stderr(),
         "this process was told by the environment variable {VARIABLE} to be a child process, but {why}; it ends here"
     );
-    sys::process::exit_now(CANNOT_RUN)
+    sys::process::exit_now(body::CANNOT_RUN)
 }
 
 fn become_child(role: &OsStr) -> ! {
@@ -141,137 +146,26 @@ fn become_child(role: &OsStr) -> ! {
         .unwrap_or_else(|| refuse("standard input is not the socket of a parent process"));
     sys::process::close_all_except(wire.as_fd().as_raw_fd());
     sys::process::remove_env(VARIABLE);
-    let (start, mut fds) = match wire.recv::<Start>(RecvFlags::empty()) {
-        Ok(Some((start, fds))) if start.nonce == nonce => (start, fds),
-        Ok(Some(_)) => refuse("what came from the parent process is not meant for it"),
+    let (start, fds) = match wire.recv::<Start>(RecvFlags::empty()) {
+        Ok(Heard::Frame(start, fds)) if start.nonce == nonce => (start, fds),
+        Ok(Heard::Frame(..)) => refuse("what came from the parent process is not meant for it"),
         // The parent died between the start and the frame.
-        Ok(None) => sys::process::exit_now(CANNOT_RUN),
+        Ok(Heard::End | Heard::Unread) => sys::process::exit_now(body::CANNOT_RUN),
         Err(error) => {
-            let _ = wire.send(&Report::Refused(format!("what to run did not arrive: {error}")), &[]);
-            sys::process::exit_now(CANNOT_RUN)
+            let cause = error.to_string();
+            let _ = wire.send(&Report::Refused(Refusal::Arguments { cause }), &[]);
+            sys::process::exit_now(body::CANNOT_RUN)
         }
     };
-    follow_parent(&start.identity);
-    let arguments_follow = start.streams.iter().filter(|given| **given).count();
-    let arguments_fds =
-        if arguments_follow <= fds.len() { fds.split_off(arguments_follow) } else { Vec::new() };
-    install_streams(start.streams, fds);
-    sys::process::set_process_name(&start.identity.name);
-    let _ = IDENTITY.set(start.identity);
-    *TEST.lock() = start.test;
-    READY.get_or_init(|| sys::process::at_exit(reaper::end_children));
-    let code = match prepare(&start.image, start.trampoline, start.arguments, arguments_fds) {
-        Ok((trampoline, bytes, fds)) => run(&wire, trampoline, bytes, fds),
-        Err(reason) => {
-            let _ = wire.send(&Report::Refused(reason), &[]);
-            CANNOT_RUN
+    match start.work {
+        Work::Call(_) => body::live(&wire, start, fds),
+        Work::Serve(noted) => {
+            body::follow_parent(&start.identity);
+            body::install_streams([false; 3], &mut Vec::new());
+            sys::process::set_process_name(&start.identity.name);
+            // Computed once here, known in all copies.
+            let _ = (Fingerprint::own(), sys::image::is_main_program());
+            serve(wire, start.test.is_some(), noted, fds)
         }
-    };
-    std::process::exit(code)
-}
-
-/// Arranges for the parent's death to be this process's death, unless it is to live on.
-fn follow_parent(identity: &Identity) {
-    if identity.detached {
-        return;
-    }
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
-    if parent != identity.parent_pid {
-        // It died before the line above.
-        sys::process::exit_now(CANNOT_RUN);
-    }
-}
-
-fn install_streams(given: [bool; 3], fds: Vec<OwnedFd>) {
-    let mut fds = fds.into_iter();
-    for (number, given) in (0..).zip(given) {
-        let fd = if given {
-            fds.next()
-        } else if number == 0 {
-            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
-        } else {
-            None
-        };
-        if let Some(fd) = fd {
-            let _ = sys::process::install(&fd, number);
-        }
-    }
-}
-
-type Prepared = (Trampoline, Vec<u8>, Vec<OwnedFd>);
-
-fn prepare(
-    image: &Fingerprint,
-    trampoline: i64,
-    arguments: Payload,
-    fds: Vec<OwnedFd>,
-) -> Result<Prepared, String> {
-    if image != Fingerprint::own() {
-        return Err("it runs another build of the program than its parent".to_owned());
-    }
-    let trampoline = sys::image::pointer_at::<Trampoline>(trampoline)
-        .ok_or_else(|| "the function does not lie in the program's code".to_owned())?;
-    let (bytes, fds) =
-        arguments.unpack(fds).map_err(|error| format!("its arguments did not arrive: {error}"))?;
-    Ok((trampoline, bytes, fds))
-}
-
-/// Runs the call, reports, and returns the exit code.
-fn run(wire: &Wire, trampoline: Trampoline, bytes: Vec<u8>, fds: Vec<OwnedFd>) -> i32 {
-    // From here on a failure to report means that nobody listens any more: the handle was dropped. That is no error.
-    let _ = wire.send(&Report::Running, &[]);
-    let (report, fds, code) = match catch_panic(|| trampoline(bytes, fds)) {
-        Ok(Ok(result)) => match Payload::pack(result) {
-            Ok((payload, fds)) => (Report::Returned(payload), fds, 0),
-            Err(error) => (Report::ResultNotSent(error.to_string()), Vec::new(), 1),
-        },
-        Ok(Err(CallError::Arguments(error))) => (Report::Refused(error.to_string()), Vec::new(), CANNOT_RUN),
-        Ok(Err(CallError::Result(error))) => (Report::ResultNotSent(error.to_string()), Vec::new(), 1),
-        Err(panic) => (Report::Panicked(panic), Vec::new(), 1),
-    };
-    match wire.send(&report, &fds) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            let _ = wire.send(&Report::ResultNotSent(error.to_string()), &[]);
-            1
-        }
-        _ => code,
-    }
-}
-
-thread_local! {
-    static LAST_PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
-}
-
-/// Runs `body` and turns a panic into a report; the panic message also goes to standard error, as always.
-pub fn catch_panic<R>(body: impl FnOnce() -> R) -> Result<R, PanicReport> {
-    static HOOK: OnceLock<()> = OnceLock::new();
-    HOOK.get_or_init(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let location = info.location().map(ToString::to_string).unwrap_or_default();
-            let backtrace = Backtrace::capture();
-            let text = if backtrace.status() == BacktraceStatus::Captured {
-                backtrace.to_string()
-            } else {
-                String::new()
-            };
-            LAST_PANIC.with_borrow_mut(|last| *last = Some((location, text)));
-            print(info);
-        }));
-    });
-    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
-        PanicReport { message: message_of(&*payload), location, backtrace }
-    })
-}
-
-fn message_of(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "(a panic without a message)".to_owned()
     }
 }

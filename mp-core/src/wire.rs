@@ -1,7 +1,8 @@
 //! The inherited socket between a process and the one that started it, and the frames on it.
 //!
-//! One frame goes down (what to run), two come up (it runs; how it went). Frames are small, so that nobody ever blocks
-//! on the wire: what is large travels in a memfd whose descriptor is the frame's last.
+//! One frame goes down (what to run), one comes up (how it went). Frames are small, so that nobody ever blocks on the
+//! wire: what is large travels in a memfd whose descriptor is the frame's last. That a process has read its frame is
+//! its handshake: the kernel tells the sender when a process ends with the frame unread.
 
 use std::{
     fs::File,
@@ -11,11 +12,20 @@ use std::{
 
 use rustix::{
     fs::{MemfdFlags, memfd_create},
+    io::{Errno, retry_on_intr},
     net::{RecvFlags, SendFlags, SocketType},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{codec, error::PanicReport, fds, sys::image::Fingerprint, transfer::Parcel};
+use crate::{
+    codec,
+    error::{PanicReport, Refusal},
+    fds,
+    limits::Limits,
+    start::StartMethod,
+    sys::image::Fingerprint,
+    transfer::Parcel,
+};
 
 /// Above this, bytes travel in a memfd.
 const INLINE: usize = 64 * 1024;
@@ -26,12 +36,38 @@ pub(crate) struct Start {
     pub(crate) nonce: u64,
     pub(crate) image: Fingerprint,
     pub(crate) identity: Identity,
-    pub(crate) trampoline: i64,
     /// The test that children of the new process are to run, under a test harness.
     pub(crate) test: Option<String>,
+    pub(crate) work: Work,
+}
+
+/// What a new process is for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Work {
+    Call(Call),
+    /// To be the fork server; the payload is the word in which the process that it made last is noted.
+    Serve(Payload),
+}
+
+/// The call of a function, and what has to be set up around it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    pub(crate) trampoline: i64,
+    pub(crate) arguments: Payload,
     /// Which of the streams 0, 1 and 2 come as descriptors, ahead of those of the arguments.
     pub(crate) streams: [bool; 3],
-    pub(crate) arguments: Payload,
+    pub(crate) limits: Limits,
+    /// For a process that was forked: its descriptors begin with the wire and the working directory.
+    pub(crate) surroundings: Option<Surroundings>,
+}
+
+/// What a process that was forked has to take over from the process that asked for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Surroundings {
+    /// Whether the server's environment is to be dropped.
+    pub(crate) clear: bool,
+    /// Names with their values, or with nothing if they are to be removed.
+    pub(crate) environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 /// Who a process is.
@@ -43,22 +79,24 @@ pub(crate) struct Identity {
     pub(crate) depth: u32,
     pub(crate) daemon: bool,
     pub(crate) detached: bool,
+    /// How the process itself is started.
+    pub(crate) method: StartMethod,
+    /// How its children are started unless they ask for something else.
+    pub(crate) children: StartMethod,
 }
 
-/// Frames upwards.
+/// The frame upwards.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The call was understood, the function is about to run.
-    Running,
-    /// The call was not understood.
-    Refused(String),
+    /// The call was not made.
+    Refused(Refusal),
     Returned(Payload),
     Panicked(PanicReport),
     ResultNotSent(String),
 }
 
 /// Bytes of any length.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Payload {
     Inline(Vec<u8>),
     /// In the frame's last descriptor, a memfd.
@@ -73,9 +111,7 @@ impl Payload {
         if parcel.bytes.len() <= INLINE {
             return Ok((Self::Inline(parcel.bytes), fds));
         }
-        let mut memory = File::from(memfd_create("mp-payload", MemfdFlags::CLOEXEC)?);
-        memory.write_all(&parcel.bytes)?;
-        fds.push(memory.into());
+        fds.push(memory_with(&parcel.bytes)?);
         Ok((Self::Memory(parcel.bytes.len() as u64), fds))
     }
 
@@ -84,26 +120,57 @@ impl Payload {
         match self {
             Self::Inline(bytes) => Ok((bytes, fds)),
             Self::Memory(len) => {
-                let mut memory = File::from(fds.pop().ok_or(io::ErrorKind::InvalidData)?);
-                memory.rewind()?;
-                let mut bytes = Vec::new();
-                let len = usize::try_from(len).map_err(|_| io::ErrorKind::InvalidData)?;
-                bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-                memory.read_to_end(&mut bytes)?;
-                if bytes.len() == len { Ok((bytes, fds)) } else { Err(io::ErrorKind::InvalidData.into()) }
+                let bytes = contents(fds.pop())?;
+                if bytes.len() as u64 == len {
+                    Ok((bytes, fds))
+                } else {
+                    Err(io::ErrorKind::InvalidData.into())
+                }
             }
         }
     }
+}
+
+fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut memory = File::from(memfd_create("mp-payload", MemfdFlags::CLOEXEC)?);
+    memory.write_all(bytes)?;
+    Ok(memory.into())
+}
+
+fn contents(memory: Option<OwnedFd>) -> io::Result<Vec<u8>> {
+    let mut memory = File::from(memory.ok_or(io::ErrorKind::InvalidData)?);
+    let len = usize::try_from(memory.metadata()?.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    memory.rewind()?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    memory.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What one look at the wire brought.
+#[derive(Debug)]
+pub(crate) enum Heard<T> {
+    Frame(T, Vec<OwnedFd>),
+    /// The other end is gone.
+    End,
+    /// The other end went before it had read what was sent to it; frames may still follow.
+    Unread,
 }
 
 /// One end of the wire.
 #[derive(Debug)]
 pub(crate) struct Wire(OwnedFd);
 
+/// Numbers below 3 are the standard streams, also in a program that has closed them: nothing else may get them.
+fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?) }
+}
+
 impl Wire {
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = fds::pair()?;
-        Ok((Self(ours), theirs))
+        Ok((Self(above_streams(ours)?), above_streams(theirs)?))
     }
 
     /// The wire that this process was started with, if `fd` really is one: a socket whose other end belongs to the same
@@ -114,27 +181,44 @@ impl Wire {
         (kind == SocketType::SEQPACKET && peer.uid == rustix::process::geteuid()).then_some(Self(fd))
     }
 
-    pub(crate) fn send<T: Serialize>(&self, frame: &T, fds: &[OwnedFd]) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        codec::append(frame, &mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        fds::send(&self.0, &bytes, &fds, SendFlags::empty())
+    /// The wire that came with a request to fork.
+    pub(crate) fn given(fd: OwnedFd) -> Self {
+        Self(fd)
     }
 
-    /// The next frame and its descriptors; `None` when the other end is gone.
-    pub(crate) fn recv<T: DeserializeOwned>(
-        &self,
-        flags: RecvFlags,
-    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut bytes = Vec::new();
-        let received = match fds::recv(&self.0, &mut bytes, flags) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-            received => received?,
+    pub(crate) fn send<T: Serialize>(&self, frame: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut bytes = vec![0];
+        codec::append(frame, &mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        if bytes.len() <= 2 * INLINE {
+            return fds::send(&self.0, &bytes, fds, SendFlags::empty());
+        }
+        let memory = memory_with(&bytes[1..])?;
+        let fds: Vec<_> = fds.iter().copied().chain([memory.as_fd()]).collect();
+        fds::send(&self.0, &[1], &fds, SendFlags::empty())
+    }
+
+    /// The next frame and its descriptors.
+    pub(crate) fn recv<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Heard<T>> {
+        // The length first: a buffer for the longest frame would cost more than all the rest.
+        let peek = flags | RecvFlags::PEEK | RecvFlags::TRUNC;
+        let len = match retry_on_intr(|| rustix::net::recv(&self.0, &mut [0_u8; 1], peek)) {
+            Ok((_, len)) => len,
+            Err(Errno::CONNRESET) => return Ok(Heard::Unread),
+            Err(error) => return Err(error.into()),
         };
-        let Some(fds) = received else { return Ok(None) };
-        let frame = codec::read(&bytes)
+        if len == 0 {
+            return Ok(Heard::End);
+        }
+        let mut bytes = Vec::new();
+        let Some(mut fds) = fds::recv_up_to(len, &self.0, &mut bytes, flags)? else { return Ok(Heard::End) };
+        let bytes = match bytes.split_first() {
+            Some((0, frame)) => frame,
+            Some((1, [])) => &contents(fds.pop())?,
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        let frame = codec::read(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        Ok(Some((frame, fds)))
+        Ok(Heard::Frame(frame, fds))
     }
 }
 

@@ -2,9 +2,14 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString, OsStr},
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::PathBuf,
 };
 
 /// Descriptor 0, whatever it is.
@@ -37,6 +42,50 @@ pub(crate) fn remove_env(name: &str) {
     // SAFETY: called by `init`, the first line of `main`, before the program has made a thread; under a test harness its
     // threads exist already, but none of them reads the environment while the only test starts.
     unsafe { std::env::remove_var(name) };
+}
+
+/// Sets (or removes) an environment variable; the name is not empty and has no `=`, neither has a zero byte.
+pub(crate) fn set_env(name: &OsStr, value: Option<&OsStr>) {
+    // SAFETY: called in a process that was just forked from one with a single thread, before it runs the program's code.
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
+}
+
+/// Holds SIGINT back in the calling thread, or lets it through again (one that came meanwhile comes now).
+pub(crate) fn hold_interrupt(hold: bool) {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set, the others read it; the old mask is not asked for.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        let how = if hold { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Makes `signal` interrupt system calls of this process and do nothing else; for tests of what that disturbs.
+#[cfg(feature = "kill-points")]
+pub(crate) fn interruptible(signal: i32) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: all-zero is a valid value of this plain struct: no flags (so no restart of calls), an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: the handler has the expected signature and does nothing, so it is safe at any moment.
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+}
+
+/// The path by which the program was started, as the kernel passed it.
+pub(crate) fn started_path() -> Option<PathBuf> {
+    // SAFETY: the value is null or a zero-terminated string that the kernel placed above the stack for the life of the
+    // process.
+    unsafe {
+        let path = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        (!path.is_null()).then(|| OsStr::from_bytes(CStr::from_ptr(path).to_bytes()).into())
+    }
 }
 
 /// Has `hook` called when the process ends by `exit` or by a return from `main`.

@@ -1,0 +1,51 @@
+//! A panic as a report that travels: message, place, backtrace.
+
+use std::{
+    any::Any,
+    backtrace::{Backtrace, BacktraceStatus},
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
+};
+
+use crate::error::PanicReport;
+
+thread_local! {
+    static LAST_PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+}
+
+/// Runs `body` and turns a panic into a report; the panic message also goes to standard error, as always.
+///
+/// # Errors
+/// The panic.
+pub fn catch_panic<R>(body: impl FnOnce() -> R) -> Result<R, PanicReport> {
+    static HOOK: OnceLock<()> = OnceLock::new();
+    HOOK.get_or_init(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let location = info.location().map(ToString::to_string).unwrap_or_default();
+            let backtrace = Backtrace::capture();
+            let text = if backtrace.status() == BacktraceStatus::Captured {
+                backtrace.to_string()
+            } else {
+                String::new()
+            };
+            LAST_PANIC.with_borrow_mut(|last| *last = Some((location, text)));
+            print(info);
+        }));
+    });
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+        let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
+        PanicReport { message: message_of(&*payload), location, backtrace }
+    })
+}
+
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "(a panic without a message)".to_owned()
+    }
+}

@@ -1,0 +1,170 @@
+//! Start by executing the program again.
+//!
+//! Through [`std::process::Command`] with nothing that would keep it from `posix_spawn`: any code between fork and exec
+//! costs a copy of this process's page tables. The wire is the child's standard input for the same reason. All that the
+//! child should be (streams, limits, death with its parent) it makes of itself.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, OnceLock},
+};
+
+use super::{Outgoing, Plan, StartMethod, Started, nonce};
+use crate::{
+    error::StartError,
+    reaper::{self, Entry, Kind},
+    role,
+    sys::{self, image::Fingerprint},
+    wire::{Identity, Start, Wire, Work},
+};
+
+/// The running program, also if its file was replaced or deleted meanwhile.
+const OWN_IMAGE: &str = "/proc/self/exe";
+
+/// Without `/proc`: the path by which the program was started, made absolute while its working directory was the one
+/// that the path is relative to.
+static STARTED_PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// Remembers what the program was started as; called by `init`.
+pub(crate) fn remember_path() {
+    if !Path::new(OWN_IMAGE).exists() {
+        STARTED_PATH.get_or_init(|| std::path::absolute(sys::process::started_path()?).ok());
+    }
+}
+
+fn own_image() -> &'static Path {
+    STARTED_PATH.get().and_then(Option::as_deref).unwrap_or(Path::new(OWN_IMAGE))
+}
+
+/// A command that runs the program again, in the role that the frame with `nonce` will tell it.
+fn command(identity: &Identity, test: Option<&str>, nonce: u64, wire: OwnedFd) -> Command {
+    let mut command = Command::new(own_image());
+    let mut shown = std::env::args_os().next().unwrap_or_default();
+    shown.push(format!(" [{}]", identity.name.replace('\0', "?")));
+    command.arg0(shown).stdin(wire);
+    let (variable, value) = role::variable(nonce);
+    command.env(variable, value);
+    if let Some(test) = test {
+        command.args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
+        // The harness announces its one test; the child puts its real standard output there when it begins.
+        command.stdout(Stdio::null());
+    }
+    command
+}
+
+pub(crate) fn start(mut plan: Plan) -> Result<Started, StartError> {
+    let failed = plan.failed("making the starting thread");
+    reaper::on_lasting_thread(move || execute(&mut plan)).map_err(failed)?
+}
+
+fn execute(plan: &mut Plan) -> Result<Started, StartError> {
+    let (wire, theirs) = Wire::pair().map_err(plan.failed("making the wire"))?;
+    let env_clear = plan.env_clear;
+    let env = std::mem::take(&mut plan.env);
+    let current_dir = plan.current_dir.take();
+    let cannot_send = plan.failed("sending what to run");
+    let Outgoing(start, fds) = plan.frame(StartMethod::ReExec, None, []);
+    let mut command = command(&start.identity, start.test.as_deref(), start.nonce, theirs);
+    if env_clear {
+        clear(&mut command);
+        let (variable, value) = role::variable(start.nonce);
+        command.env(variable, value);
+    }
+    for (name, value) in env {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(dir) = &current_dir {
+        command.current_dir(dir);
+    }
+    let name = &start.identity.name;
+    let entry = execute_command(command, name, Kind::of(&start.identity)).map_err(|error| match error {
+        StartError::Exec { name, cause } => match current_dir {
+            Some(path) if !path.is_dir() => StartError::CurrentDir { name, path, cause },
+            _ => StartError::Exec { name, cause },
+        },
+        error => error,
+    })?;
+    if let Err(cause) = send(&wire, &start, &fds) {
+        abandon(&entry);
+        return Err(cannot_send(cause));
+    }
+    Ok(Started { entry, wire, method: StartMethod::ReExec })
+}
+
+/// Empties the environment, but for what a documentation test's runner needs to find the test again.
+fn clear(command: &mut Command) {
+    const DOCTEST: &str = "RUSTDOC_DOCTEST_RUN_NB_TEST";
+    command.env_clear();
+    if let Some(value) = std::env::var_os(DOCTEST) {
+        command.env(DOCTEST, value);
+    }
+}
+
+fn execute_command(mut command: Command, name: &str, kind: Kind) -> Result<Arc<Entry>, StartError> {
+    let name = name.to_owned();
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(cause) => return Err(StartError::Exec { name, cause }),
+    };
+    // Only the child holds the other end of the wire from here on: its death is the end of file.
+    drop(command);
+    Entry::adopt(child.id(), name.clone(), kind).map_err(|cause| {
+        // It is a child of this process and not reaped yet, so neither call can fail.
+        let _ = child.kill();
+        let _ = child.wait();
+        StartError::System { name, action: "watching it", cause }
+    })
+}
+
+fn send(wire: &Wire, start: &Start, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
+    match wire.send(start, fds) {
+        // It has died already; joining it tells how.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        sent => sent,
+    }
+}
+
+/// Undoes the start of a process that cannot be told what to run.
+fn abandon(entry: &Entry) {
+    let _ = entry.signal(rustix::process::Signal::KILL);
+    let _ = entry.wait(None);
+}
+
+/// Starts the fork server; on the lasting thread.
+pub(crate) fn start_server(
+    identity: Identity,
+    test: Option<String>,
+    work: (Work, Vec<OwnedFd>),
+) -> Result<(Arc<Entry>, Wire), StartError> {
+    let failed = {
+        let name = identity.name.clone();
+        move |action, cause| StartError::System { name, action, cause }
+    };
+    let (wire, theirs) = Wire::pair().map_err(|cause| failed.clone()("making the wire", cause))?;
+    let (work, fds) = work;
+    let start = Start { nonce: nonce(), image: Fingerprint::own().clone(), identity, test, work };
+    let command = command(&start.identity, start.test.as_deref(), start.nonce, theirs);
+    let entry = execute_command(command, &start.identity.name, Kind::Server)?;
+    let fds: Vec<_> = fds.iter().map(std::os::fd::AsFd::as_fd).collect();
+    if let Err(cause) = send(&wire, &start, &fds) {
+        abandon(&entry);
+        return Err(failed("telling the fork server what to do", cause));
+    }
+    Ok((entry, wire))
+}
+
+/// Whether an environment variable can have this name and value.
+pub(crate) fn valid_variable(name: &OsString, value: Option<&OsString>) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let name = name.as_bytes();
+    !name.is_empty()
+        && !name.iter().any(|byte| matches!(byte, 0 | b'='))
+        && !value.is_some_and(|value| value.as_bytes().contains(&0))
+}

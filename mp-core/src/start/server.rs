@@ -1,0 +1,211 @@
+//! The fork server, as the process sees it that has one.
+//!
+//! A request is the frame of the new process with everything that it must take over. Only one is under way at a time.
+//! The server answers with the process id, and the kernel writes the same id into memory shared with the server *before
+//! the new process runs*: when the server dies, that word says whether its last request was carried out, so that no start
+//! is ever made twice and no child is forgotten.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use rustix::{
+    fs::{Mode, OFlags},
+    net::RecvFlags,
+    process::Signal,
+};
+
+use super::{Outgoing, Plan, StartMethod, Started, reexec};
+use crate::{
+    error::StartError,
+    reaper::{self, Entry, Kind, wait_readable},
+    role,
+    shared::Slot,
+    transfer,
+    wire::{Heard, Identity, Payload, Surroundings, Wire, Work},
+};
+
+/// What the server says to a request, and once by itself when it is ready: the process id, or what is wrong.
+pub(crate) type Answer = Result<u32, String>;
+
+struct Server {
+    entry: Arc<Entry>,
+    wire: Wire,
+    /// The id of the process that it made last.
+    noted: Slot<AtomicU32>,
+    /// The environment that it was started with.
+    environment: Vec<(OsString, OsString)>,
+}
+
+static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+/// A server was tried and said that it cannot work on this system.
+static UNAVAILABLE: AtomicBool = AtomicBool::new(false);
+
+/// How often a start is tried anew when the server dies over it.
+const ATTEMPTS: usize = 8;
+
+/// Starts a process by the server; `None` if there can be no server.
+pub(crate) fn start(plan: &mut Plan) -> Result<Option<Started>, StartError> {
+    let mut server = SERVER.lock();
+    for _ in 0..ATTEMPTS {
+        if UNAVAILABLE.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let (wire, theirs) = Wire::pair().map_err(plan.failed("making the wire"))?;
+        let directory = plan.directory()?;
+        let running = match server.take() {
+            Some(running) => running,
+            None => match begin(plan)? {
+                Some(running) => running,
+                None => continue,
+            },
+        };
+        let surroundings = running.surroundings(plan);
+        let failed = plan.failed("asking the fork server");
+        let Outgoing(request, fds) =
+            plan.frame(StartMethod::ForkServer, Some(surroundings), [theirs.as_fd(), directory.as_fd()]);
+        running.noted.store(0, Ordering::Relaxed);
+        let answer = running.wire.send(&request, &fds).and_then(|()| running.answer());
+        let name = request.identity.name.clone();
+        let kind = Kind::of(&request.identity);
+        drop(fds);
+        drop(theirs);
+        let pid = match answer {
+            Ok(Some(Ok(pid))) => {
+                *server = Some(running);
+                pid
+            }
+            // It stays out of use: after a failure nobody knows what it has read.
+            Ok(Some(Err(cause))) => return Err(failed(io::Error::other(cause))),
+            Ok(None) => match running.noted.load(Ordering::Relaxed) {
+                // It died before it made the process.
+                0 => continue,
+                pid => pid,
+            },
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        let entry = Entry::adopt(pid, name, kind).map_err(plan.failed("watching it"))?;
+        return Ok(Some(Started { entry, wire, method: StartMethod::ForkServer }));
+    }
+    // Something kills it again and again; there is another way to start a process.
+    Ok(None)
+}
+
+fn begin(plan: &Plan) -> Result<Option<Server>, StartError> {
+    let noted = Slot::<AtomicU32>::alone()
+        .map_err(|error| plan.failed("sharing memory with the fork server")(io::Error::other(error)))?;
+    let parcel = transfer::encode(&noted)?;
+    let (payload, fds) = Payload::pack(parcel).map_err(plan.failed("sharing memory with the fork server"))?;
+    let identity = Identity {
+        name: "mp-fork-server".to_owned(),
+        daemon: true,
+        detached: false,
+        method: StartMethod::ReExec,
+        ..plan.identity.clone()
+    };
+    let environment = std::env::vars_os().collect();
+    let test = plan.test.clone();
+    let started =
+        reaper::on_lasting_thread(move || reexec::start_server(identity, test, (Work::Serve(payload), fds)));
+    let (entry, wire) = started.map_err(plan.failed("making the starting thread"))??;
+    let server = Server { entry, wire, noted, environment };
+    match server.answer() {
+        Ok(Some(Ok(_))) => Ok(Some(server)),
+        Ok(Some(Err(_))) => {
+            UNAVAILABLE.store(true, Ordering::Relaxed);
+            Ok(None)
+        }
+        Ok(None) | Err(_) => Ok(None),
+    }
+}
+
+impl Server {
+    /// What it says next; `None` if it is dead.
+    fn answer(&self) -> io::Result<Option<Answer>> {
+        loop {
+            // Not by the wire alone: a process that it made an instant ago may still hold a copy of its end.
+            let dead = wait_readable(&[self.entry.pidfd.as_fd(), self.wire.as_fd()], None)?[0];
+            return match self.wire.recv::<Answer>(RecvFlags::DONTWAIT) {
+                Ok(Heard::Frame(answer, _)) => Ok(Some(answer)),
+                Ok(Heard::End | Heard::Unread) => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && dead => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => Err(error),
+            };
+        }
+    }
+
+    /// What the new process has to change in its copy of the server's surroundings.
+    fn surroundings(&self, plan: &Plan) -> Surroundings {
+        let mut environment = Vec::new();
+        let bytes = |text: &OsString| text.clone().into_vec();
+        if !plan.env_clear {
+            let now: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+            if now != self.environment {
+                let old: HashMap<_, _> = self.environment.iter().map(|(name, value)| (name, value)).collect();
+                let new: HashMap<_, _> = now.iter().map(|(name, value)| (name, value)).collect();
+                let removed = old.keys().filter(|name| !new.contains_key(*name));
+                environment.extend(removed.map(|name| (bytes(name), None)));
+                let changed = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
+                environment.extend(changed.map(|(name, value)| (bytes(name), Some(bytes(value)))));
+            }
+        }
+        environment.extend(plan.env.iter().map(|(name, value)| (bytes(name), value.as_ref().map(bytes))));
+        // A variable that this process itself got by other means than `set_var` may have any name.
+        environment.retain(|(name, _)| !name.is_empty() && !name.contains(&b'=') && !name.contains(&0));
+        Surroundings { clear: plan.env_clear, environment }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It ends by itself at the end of the wire, unless it is stopped or in an unknown state; the reaper sees to it.
+        let _ = self.entry.signal(Signal::KILL);
+    }
+}
+
+impl Plan {
+    /// The working directory of the new process.
+    fn directory(&self) -> Result<OwnedFd, StartError> {
+        let path = self.current_dir.as_deref().unwrap_or(std::path::Path::new("."));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(|error| {
+            StartError::CurrentDir {
+                name: self.identity.name.clone(),
+                path: path.to_owned(),
+                cause: error.into(),
+            }
+        })
+    }
+}
+
+/// Ends the server, at the normal end of this process.
+pub(crate) fn end() {
+    // Held only by a start that is under way in another thread; then the end of this process ends the server.
+    if let Some(mut server) = SERVER.try_lock()
+        && let Some(server) = server.take()
+    {
+        let entry = Arc::clone(&server.entry);
+        drop(server);
+        let _ = entry.wait(None);
+    }
+}
+
+/// The process id of the fork server, if there is one; for tests and diagnostics.
+#[must_use]
+pub fn fork_server_pid() -> Option<u32> {
+    role::ready()?;
+    SERVER.lock().as_ref().map(|server| server.entry.pid)
+}

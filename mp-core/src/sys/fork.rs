@@ -1,0 +1,120 @@
+//! A process that makes siblings of itself: the raw clone behind the fork server.
+//!
+//! `fork` of libc would make children of the server. `CLONE_PARENT` makes children of the server's own parent instead,
+//! which can wait for them, watch them and be followed in death by them as for any child, also when the server is gone.
+//! libc does not know of such a clone, so two things that it keeps per thread are put right by hand, because robust
+//! locks depend on them: the cached thread id (the kernel writes it where libc has it, `CLONE_CHILD_SETTID`), and the
+//! list of robust locks (registered anew). Whether that worked is tried out before the first request: [`can_fork`].
+#![allow(unsafe_code)]
+
+use std::{ffi::c_void, io, ptr, sync::atomic::AtomicU32};
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::shared::{Gate, Slot};
+
+/// On which side of a fork this is.
+pub(crate) enum Side {
+    /// The one that asked; with the other one's process id.
+    Old(u32),
+    New,
+}
+
+/// What libc keeps about the calling thread.
+struct Cached {
+    tid: *mut libc::pid_t,
+    robust: *mut c_void,
+    robust_len: usize,
+}
+
+impl Cached {
+    fn read() -> io::Result<Self> {
+        let mut cached = Self { tid: ptr::null_mut(), robust: ptr::null_mut(), robust_len: 0 };
+        // SAFETY: both calls write one pointer (and a length) to live places of the right type; 0 is the calling thread.
+        let code = unsafe {
+            libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut cached.tid)
+                | libc::syscall(
+                    libc::SYS_get_robust_list,
+                    0,
+                    &raw mut cached.robust,
+                    &raw mut cached.robust_len,
+                ) as i32
+        };
+        if code == 0 && !cached.tid.is_null() && !cached.robust.is_null() {
+            Ok(cached)
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+fn fork(flags: i32, exit_signal: i32, note: *mut u32) -> io::Result<Side> {
+    let cached = Cached::read()?;
+    // SAFETY: all-zero is a valid value of this plain struct.
+    let mut request: libc::clone_args = unsafe { std::mem::zeroed() };
+    let noting = if note.is_null() { 0 } else { libc::CLONE_PARENT_SETTID };
+    request.flags = (flags | noting | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
+    request.exit_signal = exit_signal as u64;
+    request.child_tid = cached.tid as u64;
+    request.parent_tid = note as u64;
+    // SAFETY: without CLONE_VM the child gets a copy of this address space and goes on behind the call on its copy of
+    // this stack, as after fork. The kernel writes the child's id to `child_tid` in the child's copy, where libc of the
+    // calling thread keeps it, and to `note`, which is null or a live word. The caller has no other thread that could
+    // hold a lock of libc meanwhile.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut request, size_of::<libc::clone_args>()) };
+    match pid {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: the head of this thread's list, as libc registered it before the fork; the list is empty, since
+            // the server holds no lock.
+            unsafe { libc::syscall(libc::SYS_set_robust_list, cached.robust, cached.robust_len) };
+            Ok(Side::New)
+        }
+        pid => Ok(Side::Old(pid as u32)),
+    }
+}
+
+/// Makes a copy of this process that is a child of this one's parent; its id stands in `note` before it runs.
+///
+/// The calling process must have one thread, or others only that sleep without a lock of libc.
+pub(crate) fn fork_sibling(note: &AtomicU32) -> io::Result<Side> {
+    fork(libc::CLONE_PARENT, 0, note.as_ptr())
+}
+
+/// Whether a fork of this kind leaves robust locks in order: one is locked in a child that dies with it.
+///
+/// As for [`fork_sibling`], the calling process must have one thread.
+pub(crate) fn can_fork() -> Result<(), String> {
+    let lock = Slot::<Gate>::alone().map_err(|error| error.to_string())?;
+    match fork(0, libc::SIGCHLD, ptr::null_mut()) {
+        Err(error) => Err(format!("clone3: {error}")),
+        Ok(Side::New) => {
+            let locked = lock.try_lock();
+            super::process::exit_now(i32::from(locked.is_err()))
+        }
+        Ok(Side::Old(pid)) => {
+            let pid = Pid::from_raw(pid.cast_signed());
+            let ended = rustix::io::retry_on_intr(|| waitpid(pid, WaitOptions::empty()));
+            let clean =
+                ended.is_ok_and(|ended| ended.is_some_and(|(_, status)| status.exit_status() == Some(0)));
+            match lock.try_lock() {
+                Ok(guard) if clean && guard.owner_died() => Ok(()),
+                _ => Err("libc does not find its way in a cloned process".to_owned()),
+            }
+        }
+    }
+}
+
+/// Forks a process that does nothing, and waits for its end: what a start is measured against.
+#[cfg(feature = "kill-points")]
+pub(crate) fn fork_and_wait() -> io::Result<()> {
+    // SAFETY: the child calls nothing but `_exit`.
+    match unsafe { libc::fork() } {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => super::process::exit_now(0),
+        pid => {
+            rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()))?;
+            Ok(())
+        }
+    }
+}
