@@ -24,7 +24,8 @@ pub(crate) fn live(wire: &Wire, start: Start, mut fds: Vec<OwnedFd>) -> ! {
     let Start { image, identity, test, work, .. } = start;
     let Work::Call(call) = work else { sys::process::exit_now(CANNOT_RUN) };
     follow_parent(&identity);
-    install_streams(call.streams, &mut fds);
+    // The fork server has read standard input from nowhere already.
+    install_streams(call.streams, &mut fds, call.surroundings.is_none());
     sys::process::set_process_name(&identity.name);
     role::take_up(identity, test);
     let code = match prepare(&image, call, fds) {
@@ -51,13 +52,15 @@ pub(crate) fn follow_parent(identity: &Identity) {
 }
 
 /// Puts the descriptors that were given for the standard streams, the first of `fds`, where they belong.
-pub(crate) fn install_streams(given: [bool; 3], fds: &mut Vec<OwnedFd>) {
+///
+/// Without one of its own, standard input leads nowhere; `blank` says that it does not do so yet.
+pub(crate) fn install_streams(given: [bool; 3], fds: &mut Vec<OwnedFd>, blank: bool) {
     let count = given.iter().filter(|given| **given).count().min(fds.len());
     let mut streams = fds.drain(..count);
     for (number, given) in (0..).zip(given) {
         let fd = if given {
             streams.next()
-        } else if number == 0 {
+        } else if number == 0 && blank {
             rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
         } else {
             None

@@ -132,3 +132,9 @@ pub fn interruptible(signal: i32) {
 pub fn fork_and_wait() -> std::io::Result<()> {
     crate::sys::fork::fork_and_wait()
 }
+
+/// Closes standard output and standard error of this process, as some daemons do.
+#[cfg(feature = "kill-points")]
+pub fn close_output() {
+    crate::sys::process::close_output();
+}

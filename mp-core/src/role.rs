@@ -161,7 +161,7 @@ fn become_child(role: &OsStr) -> ! {
         Work::Call(_) => body::live(&wire, start, fds),
         Work::Serve(noted) => {
             body::follow_parent(&start.identity);
-            body::install_streams([false; 3], &mut Vec::new());
+            body::install_streams([false; 3], &mut Vec::new(), true);
             sys::process::set_process_name(&start.identity.name);
             // Computed once here, known in all copies.
             let _ = (Fingerprint::own(), sys::image::is_main_program());

@@ -44,7 +44,9 @@ fn own_image() -> &'static Path {
 fn command(identity: &Identity, test: Option<&str>, nonce: u64, wire: OwnedFd) -> Command {
     let mut command = Command::new(own_image());
     let mut shown = std::env::args_os().next().unwrap_or_default();
-    shown.push(format!(" [{}]", identity.name.replace('\0', "?")));
+    // The kernel limits the length of an argument; nobody reads more than that anyway.
+    let name: String = identity.name.chars().map(|c| if c == '\0' { '?' } else { c }).take(100).collect();
+    shown.push(format!(" [{name}]"));
     command.arg0(shown).stdin(wire);
     let (variable, value) = role::variable(nonce);
     command.env(variable, value);

@@ -16,7 +16,7 @@ use crate::{
     error::Refusal,
     shared::Slot,
     sys::{
-        fork::{self, Side},
+        fork::{self, Cached, Side},
         process,
     },
     transfer,
@@ -37,28 +37,36 @@ pub(crate) fn serve(wire: Wire, test: bool, noted: Payload, fds: Vec<OwnedFd>) -
             process::exit_now(0)
         }
     };
-    let mut answer = Answer::Ok(0);
+    let cached = match Cached::read() {
+        Ok(cached) => cached,
+        Err(_) => process::exit_now(0),
+    };
+    answer(&wire, &Answer::Ok(0));
     loop {
-        if wire.send(&answer, &[]).is_err() {
-            process::exit_now(0);
-        }
         let (start, fds) = match wire.recv::<Start>(RecvFlags::empty()) {
             Ok(Heard::Frame(start, fds)) => (start, fds),
             Ok(Heard::End | Heard::Unread) => process::exit_now(0),
             Err(error) => {
-                answer = Answer::Err(format!("the request did not arrive: {error}"));
+                answer(&wire, &Answer::Err(format!("the request did not arrive: {error}")));
                 continue;
             }
         };
-        answer = match fork::fork_sibling(&noted) {
+        match fork::fork_sibling(&cached, &noted) {
             Ok(Side::New) => {
                 drop((wire, noted));
                 process::hold_interrupt(false);
                 become_child(start, fds)
             }
-            Ok(Side::Old(pid)) => Answer::Ok(pid),
-            Err(error) => Answer::Err(format!("fork: {error}")),
-        };
+            // At once: the other side waits.
+            Ok(Side::Old(pid)) => answer(&wire, &Answer::Ok(pid)),
+            Err(error) => answer(&wire, &Answer::Err(format!("fork: {error}"))),
+        }
+    }
+}
+
+fn answer(wire: &Wire, answer: &Answer) {
+    if wire.send(answer, &[]).is_err() {
+        process::exit_now(0);
     }
 }
 

@@ -20,15 +20,15 @@ pub(crate) enum Side {
     New,
 }
 
-/// What libc keeps about the calling thread.
-struct Cached {
+/// Where libc keeps what it knows about the calling thread; good as long as the thread lives.
+pub(crate) struct Cached {
     tid: *mut libc::pid_t,
     robust: *mut c_void,
     robust_len: usize,
 }
 
 impl Cached {
-    fn read() -> io::Result<Self> {
+    pub(crate) fn read() -> io::Result<Self> {
         let mut cached = Self { tid: ptr::null_mut(), robust: ptr::null_mut(), robust_len: 0 };
         // SAFETY: both calls write one pointer (and a length) to live places of the right type; 0 is the calling thread.
         let code = unsafe {
@@ -48,8 +48,7 @@ impl Cached {
     }
 }
 
-fn fork(flags: i32, exit_signal: i32, note: *mut u32) -> io::Result<Side> {
-    let cached = Cached::read()?;
+fn fork(cached: &Cached, flags: i32, exit_signal: i32, note: *mut u32) -> io::Result<Side> {
     // SAFETY: all-zero is a valid value of this plain struct.
     let mut request: libc::clone_args = unsafe { std::mem::zeroed() };
     let noting = if note.is_null() { 0 } else { libc::CLONE_PARENT_SETTID };
@@ -59,7 +58,7 @@ fn fork(flags: i32, exit_signal: i32, note: *mut u32) -> io::Result<Side> {
     request.parent_tid = note as u64;
     // SAFETY: without CLONE_VM the child gets a copy of this address space and goes on behind the call on its copy of
     // this stack, as after fork. The kernel writes the child's id to `child_tid` in the child's copy, where libc of the
-    // calling thread keeps it, and to `note`, which is null or a live word. The caller has no other thread that could
+    // calling thread keeps it (`cached` was read by this thread, the only one), and to `note`, which is null or a live word. The caller has no other thread that could
     // hold a lock of libc meanwhile.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut request, size_of::<libc::clone_args>()) };
     match pid {
@@ -77,8 +76,8 @@ fn fork(flags: i32, exit_signal: i32, note: *mut u32) -> io::Result<Side> {
 /// Makes a copy of this process that is a child of this one's parent; its id stands in `note` before it runs.
 ///
 /// The calling process must have one thread, or others only that sleep without a lock of libc.
-pub(crate) fn fork_sibling(note: &AtomicU32) -> io::Result<Side> {
-    fork(libc::CLONE_PARENT, 0, note.as_ptr())
+pub(crate) fn fork_sibling(cached: &Cached, note: &AtomicU32) -> io::Result<Side> {
+    fork(cached, libc::CLONE_PARENT, 0, note.as_ptr())
 }
 
 /// Whether a fork of this kind leaves robust locks in order: one is locked in a child that dies with it.
@@ -86,7 +85,8 @@ pub(crate) fn fork_sibling(note: &AtomicU32) -> io::Result<Side> {
 /// As for [`fork_sibling`], the calling process must have one thread.
 pub(crate) fn can_fork() -> Result<(), String> {
     let lock = Slot::<Gate>::alone().map_err(|error| error.to_string())?;
-    match fork(0, libc::SIGCHLD, ptr::null_mut()) {
+    let cached = Cached::read().map_err(|error| format!("libc's data of this thread: {error}"))?;
+    match fork(&cached, 0, libc::SIGCHLD, ptr::null_mut()) {
         Err(error) => Err(format!("clone3: {error}")),
         Ok(Side::New) => {
             let locked = lock.try_lock();

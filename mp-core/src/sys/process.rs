@@ -78,6 +78,16 @@ pub(crate) fn interruptible(signal: i32) {
     unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
 }
 
+/// Closes standard output and standard error; for tests of what that disturbs.
+#[cfg(feature = "kill-points")]
+pub(crate) fn close_output() {
+    // SAFETY: the standard streams belong to nobody; std treats closed ones as leading nowhere.
+    unsafe {
+        libc::close(1);
+        libc::close(2);
+    }
+}
+
 /// The path by which the program was started, as the kernel passed it.
 pub(crate) fn started_path() -> Option<PathBuf> {
     // SAFETY: the value is null or a zero-terminated string that the kernel placed above the stack for the life of the

@@ -1,6 +1,10 @@
 //! Processes from the outside: every test starts real ones.
 
+mod common;
 mod errors;
+mod family;
 mod life;
+mod programs;
 mod ring;
 mod server;
+mod surroundings;

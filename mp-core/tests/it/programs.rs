@@ -1,0 +1,183 @@
+//! Whole programs, run from the outside: how they begin, and how they end.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use mp_core::{StartError, spawn, test_init};
+
+use crate::common::{METHODS, by, ends_within, program, sleep_long, text, watch};
+
+#[test]
+fn a_program_without_init_gets_an_error_that_says_what_to_add() {
+    let Some(output) =
+        program("programs::a_program_without_init_gets_an_error_that_says_what_to_add", |_| {})
+    else {
+        let error = spawn(|| (), ()).unwrap_err();
+        assert!(matches!(error, StartError::NotInitialised), "{error}");
+        eprintln!("{error}");
+        return;
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("mp_core::init();") && said.contains("first line of `main`"), "{said}");
+}
+
+#[test]
+fn the_role_variable_without_a_parent_is_an_error_and_not_a_call() {
+    const NAME: &str = "programs::the_role_variable_without_a_parent_is_an_error_and_not_a_call";
+    for (role, stdin) in
+        [("1:0", "null"), ("1:0", "socket"), ("nonsense", "null"), ("2:0", "null"), ("", "null")]
+    {
+        let output = program(NAME, |command| {
+            command.env("MP_CORE_ROLE", role);
+            if stdin == "socket" {
+                // A stream socket of the same user, but not a wire.
+                let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+                command.stdin(std::os::fd::OwnedFd::from(theirs));
+                drop(ours);
+            }
+        });
+        let Some(output) = output else {
+            test_init!();
+            // Never reached.
+            println!("called");
+            return;
+        };
+        assert_eq!(output.status.code(), Some(126), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("MP_CORE_ROLE"), "{}", text(&output.stderr));
+        assert!(!text(&output.stdout).contains("called"));
+    }
+}
+
+#[test]
+#[should_panic(expected = "the panic of a child")]
+fn a_child_s_panic_can_be_expected() {
+    test_init!();
+    let child = spawn(|| -> () { panic!("the panic of a child") }, ()).unwrap();
+    if let Err(error) = child.join() {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn test_init_may_stand_in_a_test_several_times() {
+    for _ in 0..2 {
+        test_init!();
+        for method in METHODS {
+            assert_eq!(by(method).spawn(|x: u8| x, (1,)).unwrap().join().unwrap(), 1);
+        }
+    }
+    // Also where the starting thread has another name than the test.
+    let thread = std::thread::Builder::new().name("other".into());
+    let started = thread.spawn(|| spawn(|| 5, ()).unwrap().join().unwrap()).unwrap();
+    assert_eq!(started.join().unwrap(), 5);
+}
+
+#[test]
+fn tests_run_as_all_runners_run_them() {
+    // One at a time in the main thread's place, many at a time, and one per process as nextest does.
+    for args in [
+        &["errors::", "--test-threads=1"][..],
+        &["errors::", "--test-threads=4"],
+        &["errors::s3_exit_codes", "--exact", "--nocapture"],
+        &["programs::a_child_s_panic_can_be_expected", "--exact"],
+        &["programs::test_init_may_stand_in_a_test_several_times", "--exact", "--test-threads=1"],
+    ] {
+        let output =
+            Command::new(std::env::current_exe().unwrap()).args(args).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{args:?}\n{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(text(&output.stdout).contains(" passed"), "{}", text(&output.stdout));
+        assert!(!text(&output.stdout).contains(" 0 passed"), "{}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn the_output_of_a_test_is_not_repeated_by_its_children() {
+    const NAME: &str = "programs::the_output_of_a_test_is_not_repeated_by_its_children";
+    let Some(output) = program(NAME, |_| {}) else {
+        test_init!();
+        for method in METHODS {
+            by(method).spawn(|| println!("from a child"), ()).unwrap().join().unwrap();
+        }
+        return;
+    };
+    let said = text(&output.stdout);
+    assert_eq!(said.matches("running 1 test").count(), 1, "{said}");
+    assert_eq!(said.matches("from a child").count(), 2, "{said}");
+}
+
+#[test]
+fn a_program_whose_file_was_deleted_starts_children_all_the_same() {
+    const NAME: &str = "programs::a_program_whose_file_was_deleted_starts_children_all_the_same";
+    let own = std::env::current_exe().unwrap();
+    if std::env::var_os("MP_IT_COPY").is_some() {
+        test_init!();
+        std::fs::remove_file(&own).unwrap();
+        for method in METHODS {
+            let child = by(method).spawn(|| "alive".to_owned(), ()).unwrap();
+            assert_eq!(child.start_method(), method);
+            assert_eq!(child.join().unwrap(), "alive");
+        }
+        return;
+    }
+    test_init!();
+    let copy = std::env::temp_dir().join(format!("mp-core-copy-{}", std::process::id()));
+    std::fs::copy(&own, &copy).unwrap();
+    let output = Command::new(&copy)
+        .args([NAME, "--exact", "--nocapture"])
+        .env("MP_IT_COPY", "1")
+        .stdin(Stdio::null())
+        .output();
+    let left = std::fs::remove_file(&copy);
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(left.is_err(), "the program was to delete its own file");
+}
+
+/// A program whose process group is sent SIGINT, as a terminal does on Ctrl-C.
+fn interrupted_program(name: &str) {
+    if std::env::var_os("MP_IT_INTERRUPTED").is_some() {
+        test_init!();
+        let children: Vec<_> = METHODS
+            .into_iter()
+            .flat_map(|method| [by(method).daemon(true), by(method)])
+            .map(|process| process.spawn(sleep_long, ()).unwrap())
+            .collect();
+        let pids: Vec<_> = children.iter().map(|child| child.pid().to_string()).collect();
+        println!("pids: {}", pids.join(" "));
+        children[0].join().unwrap();
+        return;
+    }
+    test_init!();
+    let mut running = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env("MP_IT_INTERRUPTED", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(running.stdout.take().unwrap());
+    let pids = out.lines().map(Result::unwrap).find_map(|line| {
+        line.split_once("pids: ")
+            .map(|(_, pids)| pids.split(' ').map(|pid| pid.parse::<u32>().unwrap()).collect::<Vec<_>>())
+    });
+    let watched: Vec<_> = pids.unwrap().into_iter().map(watch).collect();
+    let group = rustix::process::Pid::from_child(&running);
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
+    let output = running.wait_with_output().unwrap();
+    // What a shell reports as status 130.
+    assert_eq!(output.status.signal(), Some(2), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    assert!(watched.iter().all(|pidfd| ends_within(pidfd, Duration::from_secs(20))));
+}
+
+#[test]
+fn ctrl_c_ends_the_program_once_and_silently() {
+    interrupted_program("programs::ctrl_c_ends_the_program_once_and_silently");
+}
