@@ -3,7 +3,21 @@
 //! (The guided tour grows with the crate.)
 #![forbid(unsafe_code)]
 
+mod barrier;
+mod condition;
+mod event;
 mod lock;
+mod rlock;
+mod rwlock;
+mod semaphore;
+mod value;
 
+pub use barrier::{Barrier, BarrierError};
+pub use condition::Condition;
+pub use event::Event;
 pub use lock::{Lock, LockError, LockGuard};
-pub use mp_core::shared::{Owner, RegionError};
+pub use mp_core::shared::{GateError, Owner, RegionError};
+pub use rlock::{RLock, RLockGuard};
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub use semaphore::{Permit, Semaphore, SemaphoreError};
+pub use value::{Array, ArrayGuard, Value, ValueGuard};

@@ -68,6 +68,17 @@ impl<G> LockError<G> {
         }
     }
 
+    /// The same error without a guard in it, for an error that outlives the lock.
+    #[must_use]
+    pub fn without_guard(self) -> LockError<()> {
+        match self {
+            Self::OwnerDied(_) => LockError::OwnerDied(()),
+            Self::Busy => LockError::Busy,
+            Self::Deadlock => LockError::Deadlock,
+            Self::Corrupt => LockError::Corrupt,
+        }
+    }
+
     /// Whether the lock is held by somebody else.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -145,11 +156,19 @@ impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.owner() {
             None => f.write_str("Lock(free)"),
-            Some(owner) if owner == Owner::current() => f.write_str("Lock(held by this thread)"),
-            Some(Owner { pid, tid }) if pid == std::process::id() => {
-                write!(f, "Lock(held by thread {tid} of this process)")
-            }
-            Some(Owner { pid, .. }) => write!(f, "Lock(held by process {pid})"),
+            Some(owner) => write!(f, "Lock(held by {})", describe(owner)),
         }
+    }
+}
+
+/// Who it is, from here.
+pub(crate) fn describe(owner: Owner) -> String {
+    let Owner { pid, tid } = owner;
+    if owner == Owner::current() {
+        "this thread".to_owned()
+    } else if pid == std::process::id() {
+        format!("thread {tid} of this process")
+    } else {
+        format!("process {pid}")
     }
 }

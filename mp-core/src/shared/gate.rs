@@ -30,6 +30,15 @@ shared_struct! {
     }
 }
 
+shared_struct! {
+    /// A gate that its holder may take again, as often as it likes.
+    pub struct ReentrantGate {
+        inner: OwnedGate,
+        /// How often the holder has taken it; only the holder touches it.
+        depth: AtomicU64,
+    }
+}
+
 /// A thread of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
@@ -113,6 +122,82 @@ impl Drop for OwnedGateGuard<'_> {
     }
 }
 
+impl ReentrantGate {
+    /// As [`Gate::lock`], but the holder gets it again at once.
+    ///
+    /// # Errors
+    /// [`GateError::Busy`] after the deadline, or [`GateError::Corrupt`].
+    pub fn lock(&self, deadline: Option<Instant>) -> Result<ReentrantGateGuard<'_>, GateError> {
+        self.enter(|gate| gate.lock(deadline))
+    }
+
+    /// As [`Gate::try_lock`], but the holder gets it again.
+    ///
+    /// # Errors
+    /// [`GateError::Busy`] or [`GateError::Corrupt`].
+    pub fn try_lock(&self) -> Result<ReentrantGateGuard<'_>, GateError> {
+        self.enter(OwnedGate::try_lock)
+    }
+
+    fn enter<'a>(
+        &'a self,
+        take: impl FnOnce(&'a OwnedGate) -> Result<OwnedGateGuard<'a>, GateError>,
+    ) -> Result<ReentrantGateGuard<'a>, GateError> {
+        // Only the calling thread can have written its own name there, and only while it holds the gate.
+        let (depth, owner_died) = if self.inner.owner() == Some(Owner::current()) {
+            (self.depth.load(Ordering::Relaxed).saturating_add(1), false)
+        } else {
+            let guard = take(&self.inner)?;
+            let owner_died = guard.owner_died();
+            // From here on the depth says when it is released.
+            std::mem::forget(guard);
+            (1, owner_died)
+        };
+        self.depth.store(depth, Ordering::Relaxed);
+        Ok(ReentrantGateGuard { gate: self, owner_died, own_thread: PhantomData })
+    }
+
+    /// Who holds it, and how often.
+    #[must_use]
+    pub fn owner(&self) -> Option<(Owner, u64)> {
+        self.inner.owner().map(|owner| (owner, self.depth.load(Ordering::Relaxed)))
+    }
+}
+
+/// The gate is held by this thread until this guard and all others of the same thread are dropped.
+#[derive(Debug)]
+#[must_use = "the gate is released when the guard is dropped"]
+pub struct ReentrantGateGuard<'a> {
+    gate: &'a ReentrantGate,
+    owner_died: bool,
+    own_thread: PhantomData<*const ()>,
+}
+
+impl ReentrantGateGuard<'_> {
+    /// Whether the previous owner died while it held the gate.
+    #[must_use]
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
+    }
+}
+
+impl Drop for ReentrantGateGuard<'_> {
+    fn drop(&mut self) {
+        let depth = self.gate.depth.load(Ordering::Relaxed).saturating_sub(1);
+        self.gate.depth.store(depth, Ordering::Relaxed);
+        if depth == 0 {
+            self.gate.inner.owner.store(0, Ordering::Relaxed);
+            self.gate.inner.gate.mutex.unlock();
+        }
+    }
+}
+
+impl std::fmt::Debug for ReentrantGate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ReentrantGate").field(&self.owner()).finish()
+    }
+}
+
 /// A gate was not obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -161,7 +246,10 @@ impl Gate {
     /// [`GateError::Busy`] if it is not, also if the calling thread itself holds it.
     #[inline]
     pub fn try_lock(&self) -> Result<GateGuard<'_>, GateError> {
-        self.guard(self.mutex.try_lock())
+        self.guard(self.mutex.try_lock()).map_err(|error| match error {
+            GateError::Deadlock => GateError::Busy,
+            error => error,
+        })
     }
 
     #[inline]

@@ -8,6 +8,7 @@
 
 mod arena;
 mod gate;
+mod guarded;
 #[cfg(all(test, mp_loom))]
 mod models;
 mod monitor;
@@ -16,8 +17,12 @@ mod ring;
 mod word;
 
 pub use arena::Slot;
-pub use gate::{Gate, GateError, GateGuard, OwnedGate, OwnedGateGuard, Owner};
+pub use gate::{
+    Gate, GateError, GateGuard, OwnedGate, OwnedGateGuard, Owner, ReentrantGate, ReentrantGateGuard,
+};
+pub use guarded::{Guarded, GuardedGuard};
 pub use monitor::Monitor;
+pub(crate) use region::HEADER;
 pub use region::{Region, RegionError, Window};
 pub use ring::{GetError, PutError, Ring, RingOptions, Wake};
 pub use word::{TimedOut, Word};

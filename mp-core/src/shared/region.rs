@@ -41,7 +41,7 @@ pub enum RegionError {
 }
 
 /// The header of every region: what a receiver must know to map it.
-const HEADER: usize = 128;
+pub(crate) const HEADER: usize = 128;
 const MAGIC: u64 = u64::from_le_bytes(*b"mpregn01");
 
 /// Shared memory: a cheap handle, one mapping per process.
@@ -193,6 +193,10 @@ impl Region {
         }
         let mapping = Mapping::new(&self.0.fd, start, len).map_err(system("mapped"))?;
         Ok(Window { region: self.clone(), start, mapping })
+    }
+
+    pub(crate) fn mapping(&self) -> &Arc<Mapping> {
+        &self.0.mapping
     }
 
     pub(super) fn pin<T: Shared>(&self, offset: usize) -> Option<Pinned<T>> {

@@ -87,6 +87,20 @@ impl Mapping {
         true
     }
 
+    /// The `len` values at `offset`, if they lie inside the mapping and are aligned.
+    ///
+    /// # Safety
+    /// For as long as the slice is used nobody else may use that range, in this process or another; a process that does
+    /// so all the same can make values change, but never invalid (any bits are a `T`).
+    pub(crate) unsafe fn slice_mut<T: bytemuck::Pod>(
+        &self,
+        offset: usize,
+        len: usize,
+    ) -> Option<NonNull<[T]>> {
+        let start = self.range(offset, len.checked_mul(size_of::<T>())?)?.cast::<T>();
+        start.is_aligned().then(|| NonNull::slice_from_raw_parts(start, len))
+    }
+
     fn typed<T: Shared>(&self, offset: usize) -> Option<NonNull<T>> {
         let start = self.range(offset, size_of::<T>())?.cast::<T>();
         start.is_aligned().then_some(start)

@@ -8,4 +8,5 @@ pub(crate) mod futex;
 pub(crate) mod image;
 pub(crate) mod map;
 pub(crate) mod mutex;
+pub(crate) mod plain;
 pub(crate) mod process;

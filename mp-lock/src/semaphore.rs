@@ -1,0 +1,154 @@
+//! Semaphores: a number of permits.
+//!
+//! The state is one word of a monitor: `permits`. To acquire is to wait until it is not 0 and take one; to release is to
+//! add. Anybody may release; a process that dies with a permit takes it along, as in Python and POSIX.
+
+use std::time::{Duration, Instant};
+
+use mp_core::shared::{Monitor, RegionError, Slot};
+use serde::{Deserialize, Serialize};
+
+/// A semaphore could not do what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SemaphoreError {
+    /// There was no permit: at once for a try, else when the time-out had passed.
+    #[error("the semaphore has no permit left")]
+    Busy,
+    /// A bounded semaphore was released more often than acquired.
+    #[error("the semaphore cannot be released: it has all its {bound} permits")]
+    TooManyReleases {
+        /// How many permits it was made with.
+        bound: u64,
+    },
+    /// The shared memory was overwritten.
+    #[error("the semaphore cannot be used: its memory is corrupt")]
+    Corrupt,
+}
+
+/// A number of permits that processes share; a cheap handle that travels.
+///
+/// ```
+/// # mp_core::test_init!();
+/// use mp_lock::Semaphore;
+///
+/// let done = Semaphore::new(0)?;
+/// let child = mp_core::spawn(|done: Semaphore| done.release().unwrap(), (done.clone(),))?;
+/// done.acquire()?;
+/// child.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Semaphore {
+    state: Slot<Monitor<1>>,
+    /// 0 for none.
+    bound: u64,
+}
+
+/// A permit, given back when this is dropped.
+#[derive(Debug)]
+#[must_use = "the permit is given back when this is dropped"]
+pub struct Permit<'a>(&'a Semaphore);
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        // Fails only for a semaphore that somebody else has released too often, or whose memory is corrupt.
+        let _ = self.0.release();
+    }
+}
+
+impl Semaphore {
+    /// Makes a semaphore with `permits` permits, which may become any number. Python: `Semaphore(value)`.
+    ///
+    /// # Errors
+    /// [`RegionError`] if there is no shared memory.
+    pub fn new(permits: u64) -> Result<Self, RegionError> {
+        Self::with(permits, 0)
+    }
+
+    /// Makes a semaphore that never has more permits than at the beginning, at least 1. Python: `BoundedSemaphore(value)`.
+    ///
+    /// # Errors
+    /// [`RegionError`] if there is no shared memory.
+    pub fn bounded(permits: u64) -> Result<Self, RegionError> {
+        Self::with(permits.max(1), permits.max(1))
+    }
+
+    fn with(permits: u64, bound: u64) -> Result<Self, RegionError> {
+        let semaphore = Self { state: Slot::new()?, bound };
+        semaphore.state.update(|_| (Some([permits]), ())).map_err(|_| RegionError::Corrupt("it is new"))?;
+        Ok(semaphore)
+    }
+
+    /// Takes a permit; blocks until there is one. Python: `acquire()`.
+    ///
+    /// # Errors
+    /// [`SemaphoreError::Corrupt`].
+    pub fn acquire(&self) -> Result<(), SemaphoreError> {
+        self.acquire_until(None)
+    }
+
+    /// Takes a permit if there is one.
+    ///
+    /// # Errors
+    /// [`SemaphoreError::Busy`] if there is none.
+    pub fn try_acquire(&self) -> Result<(), SemaphoreError> {
+        self.acquire_until(Some(Instant::now()))
+    }
+
+    /// Takes a permit, waiting for it at most for `timeout`, never less.
+    ///
+    /// # Errors
+    /// [`SemaphoreError::Busy`] after the time-out.
+    pub fn acquire_timeout(&self, timeout: Duration) -> Result<(), SemaphoreError> {
+        self.acquire_until(Instant::now().checked_add(timeout))
+    }
+
+    /// As [`Semaphore::acquire`]; the permit is given back when the returned value is dropped. Python: `with semaphore:`.
+    ///
+    /// # Errors
+    /// As for [`Semaphore::acquire`].
+    pub fn permit(&self) -> Result<Permit<'_>, SemaphoreError> {
+        self.acquire().map(|()| Permit(self))
+    }
+
+    fn acquire_until(&self, deadline: Option<Instant>) -> Result<(), SemaphoreError> {
+        match self.state.wait(deadline, |[permits]| Some((Some([permits.checked_sub(1)?]), ()))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_timed_out)) => Err(SemaphoreError::Busy),
+            Err(_) => Err(SemaphoreError::Corrupt),
+        }
+    }
+
+    /// Gives a permit, whether this process has acquired one or not. Never blocks. Python: `release()`.
+    ///
+    /// # Errors
+    /// [`SemaphoreError::TooManyReleases`] of a bounded semaphore.
+    pub fn release(&self) -> Result<(), SemaphoreError> {
+        self.release_many(1)
+    }
+
+    /// Gives `count` permits at once.
+    ///
+    /// # Errors
+    /// As for [`Semaphore::release`]; none was given then.
+    pub fn release_many(&self, count: u64) -> Result<(), SemaphoreError> {
+        let bound = self.bound;
+        let released = self.state.update(|[permits]| match permits.checked_add(count) {
+            Some(next) if bound == 0 || next <= bound => (Some([next]), true),
+            _ => (None, false),
+        });
+        match released {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SemaphoreError::TooManyReleases { bound }),
+            Err(_) => Err(SemaphoreError::Corrupt),
+        }
+    }
+
+    /// How many permits there are at this moment. Python: `get_value()`.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        let [permits] = self.state.peek();
+        permits
+    }
+}
