@@ -60,8 +60,8 @@ impl Heard {
 }
 
 impl<T> Child<T> {
-    pub(crate) fn new(Started { entry, wire, method }: Started) -> Self {
-        let heard = Heard { wire: Some(wire), unread: false, outcome: None, joined: false };
+    pub(crate) fn new(Started { entry, wire, method, sent }: Started) -> Self {
+        let heard = Heard { wire: Some(wire), unread: !sent, outcome: None, joined: false };
         Self { entry, method, heard: Mutex::new(heard), result: PhantomData }
     }
 

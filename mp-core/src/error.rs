@@ -287,3 +287,17 @@ impl JoinError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ExitStatus;
+
+    #[test]
+    fn a_status_names_its_signal() {
+        assert_eq!(ExitStatus::exited(8).to_string(), "exit code 8");
+        assert_eq!(ExitStatus::killed(15, false).to_string(), "signal 15 (SIGTERM)");
+        assert_eq!(ExitStatus::killed(11, true).to_string(), "signal 11 (SIGSEGV), core dumped");
+        assert_eq!(ExitStatus::killed(11, true).code(), -11);
+        assert_eq!(ExitStatus::killed(40, false).to_string(), "signal 40");
+    }
+}

@@ -317,3 +317,69 @@ fn resolve(stream: Option<Stream>, number: u32, always: bool) -> io::Result<Opti
         (Some(Stream::To(fd)), _) => Ok(Some(fd)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{JoinError, Refusal};
+
+    fn double(x: u32) -> u32 {
+        2 * x
+    }
+
+    /// Starts `double(21)` after `change` has falsified the frame, and says how that went.
+    fn falsified(method: StartMethod, change: impl FnOnce(&mut Plan)) -> Result<u32, JoinError> {
+        crate::init_test();
+        let trampoline = image::offset_of(call::trampoline::<_, (u32,)>(double)).unwrap();
+        let mut plan = Process::new().plan(role::ready().unwrap(), trampoline, (21_u32,), method).unwrap();
+        change(&mut plan);
+        Child::new(start::start(plan, method).unwrap()).join()
+    }
+
+    const METHODS: [StartMethod; 2] = [StartMethod::ReExec, StartMethod::ForkServer];
+
+    #[test]
+    fn a_frame_of_another_build_is_refused() {
+        for method in METHODS {
+            assert_eq!(falsified(method, |_| {}).unwrap(), 42);
+            let error = falsified(method, |plan| plan.image = Fingerprint::Text(1, 2)).unwrap_err();
+            assert!(matches!(error, JoinError::Refused { reason: Refusal::OtherBuild, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_offset_outside_of_the_code_is_refused() {
+        for method in METHODS {
+            // The anchor itself is data; the others lie outside of the image.
+            for offset in [0, i64::MAX, i64::MIN, 1 << 40] {
+                let error = falsified(method, |plan| plan.trampoline = offset).unwrap_err();
+                assert!(matches!(error, JoinError::Refused { reason: Refusal::OtherImage, .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_that_do_not_decode_are_refused() {
+        for method in METHODS {
+            for bytes in [vec![], vec![1, 2, 3], vec![0xff; 10]] {
+                let error = falsified(method, |plan| plan.arguments = Payload::Inline(bytes)).unwrap_err();
+                assert!(
+                    matches!(error, JoinError::Refused { reason: Refusal::Arguments { .. }, .. }),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_that_does_not_decode_is_an_error() {
+        crate::init_test();
+        for method in METHODS {
+            let trampoline = image::offset_of(call::trampoline::<_, (u32,)>(double)).unwrap();
+            let plan = Process::new().plan(role::ready().unwrap(), trampoline, (21_u32,), method).unwrap();
+            let child: Child<String> = Child::new(start::start(plan, method).unwrap());
+            let error = child.join().unwrap_err();
+            assert!(matches!(error, JoinError::ResultUndecodable { .. }), "{error}");
+        }
+    }
+}

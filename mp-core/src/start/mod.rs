@@ -89,6 +89,8 @@ pub(crate) struct Started {
     pub(crate) entry: Arc<Entry>,
     pub(crate) wire: Wire,
     pub(crate) method: StartMethod,
+    /// Whether it still lived when it was told what to do.
+    pub(crate) sent: bool,
 }
 
 /// A frame and its descriptors.

@@ -93,11 +93,13 @@ fn execute(plan: &mut Plan) -> Result<Started, StartError> {
         },
         error => error,
     })?;
-    if let Err(cause) = send(&wire, &start, &fds) {
-        abandon(&entry);
-        return Err(cannot_send(cause));
+    match send(&wire, &start, &fds) {
+        Ok(sent) => Ok(Started { entry, wire, method: StartMethod::ReExec, sent }),
+        Err(cause) => {
+            abandon(&entry);
+            Err(cannot_send(cause))
+        }
     }
-    Ok(Started { entry, wire, method: StartMethod::ReExec })
 }
 
 /// Empties the environment, but for what a documentation test's runner needs to find the test again.
@@ -125,11 +127,11 @@ fn execute_command(mut command: Command, name: &str, kind: Kind) -> Result<Arc<E
     })
 }
 
-fn send(wire: &Wire, start: &Start, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
+/// Sends the frame; `false` if the process has died already, of which joining it tells more.
+fn send(wire: &Wire, start: &Start, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<bool> {
     match wire.send(start, fds) {
-        // It has died already; joining it tells how.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        sent => sent,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        sent => sent.map(|()| true),
     }
 }
 

@@ -97,7 +97,7 @@ pub(crate) fn start(plan: &mut Plan) -> Result<Option<Started>, StartError> {
             Err(error) => return Err(failed(error)),
         };
         let entry = Entry::adopt(pid, name, kind).map_err(plan.failed("watching it"))?;
-        return Ok(Some(Started { entry, wire, method: StartMethod::ForkServer }));
+        return Ok(Some(Started { entry, wire, method: StartMethod::ForkServer, sent: true }));
     }
     // Something kills it again and again; there is another way to start a process.
     Ok(None)

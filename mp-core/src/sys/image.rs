@@ -165,3 +165,27 @@ pub(crate) fn conjure<F: Copy + 'static>() -> F {
     // (the caller got one) and F is Copy, so making another breaks no promise of the type.
     unsafe { NonNull::<F>::dangling().read() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_travels_as_its_distance() {
+        fn three() -> u32 {
+            3
+        }
+        let offset = offset_of(three as fn() -> u32).unwrap();
+        assert_eq!(pointer_at::<fn() -> u32>(offset).unwrap()(), 3);
+        assert!(is_main_program());
+    }
+
+    #[test]
+    #[cfg(not(target_feature = "crt-static"))]
+    fn a_function_of_a_library_does_not_travel() {
+        let foreign = <fn() -> i32>::from_address(libc::getpid as *const () as usize);
+        assert_eq!(offset_of(foreign), None);
+        let distance = (libc::getpid as *const () as i64).wrapping_sub(anchor() as i64);
+        assert!(pointer_at::<fn() -> i32>(distance).is_none());
+    }
+}

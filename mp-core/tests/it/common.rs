@@ -84,7 +84,7 @@ pub fn program(test: &str, set_up: impl FnOnce(&mut std::process::Command)) -> O
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture"]).env(VARIABLE, "1").stdin(std::process::Stdio::null());
     set_up(&mut command);
-    Some(command.output().unwrap())
+    Some(command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
 }
 
 pub fn text(bytes: &[u8]) -> String {

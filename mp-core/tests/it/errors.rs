@@ -1,6 +1,8 @@
 //! Every way not to return a result is an error of its own.
 
-use mp_core::{JoinError, spawn, test_init};
+use mp_core::{JoinError, Process, StartError, spawn, test_init};
+
+use crate::common::{METHODS, by};
 
 #[test]
 fn a_panic_arrives_with_message_and_place() {
@@ -50,4 +52,55 @@ fn an_abort_names_its_signal() {
     test_init!();
     let error = spawn(|| -> () { std::process::abort() }, ()).unwrap().join().unwrap_err();
     assert!(error.to_string().contains("SIGABRT"), "{error}");
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_an_error_of_the_start() {
+    test_init!();
+    let error = Process::new().env("TOO_LONG", "x".repeat(3 << 20)).spawn(|| (), ()).unwrap_err();
+    assert!(matches!(error, StartError::Exec { .. }), "{error}");
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn a_death_before_the_call_arrived_is_an_error_of_its_own() {
+    test_init!();
+    // With this variable the loader lists libraries and ends the process before the program begins.
+    let child = Process::new().env("LD_TRACE_LOADED_OBJECTS", "1").spawn(|| (), ()).unwrap();
+    let error = child.join().unwrap_err();
+    assert!(matches!(error, JoinError::DiedEarly { status, .. } if status.success()), "{error}");
+}
+
+#[test]
+fn all_ends_are_told_apart_by_both_methods() {
+    test_init!();
+    for method in METHODS {
+        let exited = by(method).spawn(|| -> u32 { std::process::exit(8) }, ()).unwrap().join();
+        assert!(matches!(exited, Err(JoinError::Exited { code: 8, .. })), "{exited:?}");
+        let aborted = by(method).spawn(|| -> u32 { std::process::abort() }, ()).unwrap().join().unwrap_err();
+        assert_eq!(aborted.exit_status().unwrap().signal(), Some(6));
+        let panicked = by(method).spawn(|| -> u32 { panic!("here") }, ()).unwrap();
+        assert!(matches!(panicked.join(), Err(JoinError::Panicked { .. })));
+        assert_eq!(panicked.exit_status().unwrap().code(), 1);
+        let unsent = by(method).spawn(|| OnlyOneWay(1), ()).unwrap().join();
+        assert!(matches!(unsent, Err(JoinError::ResultNotSent { .. })), "{unsent:?}");
+        let returned = by(method).spawn(|| 5, ()).unwrap();
+        assert_eq!(returned.join().unwrap(), 5);
+        assert!(matches!(returned.join(), Err(JoinError::AlreadyJoined { .. })));
+    }
+}
+
+#[test]
+fn a_backtrace_comes_along_if_it_was_asked_for() {
+    test_init!();
+    for method in METHODS {
+        for (wanted, value) in [(true, "1"), (false, "0")] {
+            let child =
+                by(method).env("RUST_BACKTRACE", value).spawn(|| -> () { panic!("here") }, ()).unwrap();
+            let Err(JoinError::Panicked { report, .. }) = child.join() else {
+                panic!("a panic was expected")
+            };
+            assert_eq!(report.backtrace.contains("errors"), wanted, "{}", report.backtrace);
+        }
+    }
 }

@@ -181,3 +181,30 @@ fn interrupted_program(name: &str) {
 fn ctrl_c_ends_the_program_once_and_silently() {
     interrupted_program("programs::ctrl_c_ends_the_program_once_and_silently");
 }
+
+#[test]
+fn processes_start_without_proc() {
+    const NAME: &str = "programs::processes_start_without_proc";
+    let output = program(NAME, |command| {
+        let mut inside = Command::new("unshare");
+        let hide = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
+        inside.args(["-rm", "sh", "-c", hide]).arg(command.get_program()).args(command.get_args());
+        inside.env("MP_IT_PROGRAM", "1").stdin(Stdio::null());
+        *command = inside;
+    });
+    let Some(output) = output else {
+        assert!(!std::path::Path::new("/proc/self").exists());
+        test_init!();
+        for method in METHODS {
+            assert_eq!(by(method).spawn(|x: u8| x, (1,)).unwrap().join().unwrap(), 1);
+        }
+        println!("done without /proc");
+        return;
+    };
+    let said = text(&output.stderr);
+    if said.starts_with("unshare:") || said.starts_with("mount:") {
+        // A system that lets nobody have a namespace of their own cannot show it.
+        return;
+    }
+    assert!(output.status.success() && text(&output.stdout).contains("done without /proc"), "{said}");
+}

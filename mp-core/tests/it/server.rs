@@ -1,16 +1,17 @@
 //! The fork server: the same processes, started by a fork.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
-use mp_core::{JoinError, Process, StartMethod, fork_server_pid, set_start_method, test_init};
-use rustix::process::{Pid, Signal, kill_process};
+use mp_core::{JoinError, Process, StartMethod, fork_server_pid, set_start_method, test_init, transfer::Fd};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+use crate::common::{End, by, pipe, read_all, sleep_long, tell};
 
 fn by_server() -> Process {
-    Process::new().start_method(StartMethod::ForkServer)
-}
-
-fn sleep_long() {
-    std::thread::sleep(Duration::from_secs(600));
+    by(StartMethod::ForkServer)
 }
 
 #[test]
@@ -99,4 +100,92 @@ fn p18_a_killed_server_is_replaced_and_running_children_are_reported_truthfully(
     .unwrap()
     .join()
     .unwrap();
+}
+
+/// The processes that bear the server's name: the server, and copies that have not taken their own name yet.
+fn servers() -> Vec<u32> {
+    let mut all = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let children = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
+        all.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+    }
+    all.retain(|pid| named_like_a_server(*pid));
+    all
+}
+
+fn named_like_a_server(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("mp-fork-server"))
+}
+
+#[test]
+fn a_start_is_made_once_also_when_the_server_is_killed_over_it() {
+    test_init!();
+    // In a process of its own, all whose children are known.
+    let child = mp_core::spawn(
+        || {
+            static DONE: AtomicBool = AtomicBool::new(false);
+            let killing = std::thread::spawn(|| {
+                let mut killed = 0;
+                while !DONE.load(Ordering::Relaxed) {
+                    for pid in servers() {
+                        let watched =
+                            pidfd_open(Pid::from_raw(pid.cast_signed()).unwrap(), PidfdFlags::empty());
+                        if let Ok(watched) = watched
+                            && named_like_a_server(pid)
+                        {
+                            killed += u32::from(pidfd_send_signal(watched, Signal::KILL).is_ok());
+                        }
+                    }
+                    std::thread::sleep(Duration::from_micros(700));
+                }
+                killed
+            });
+            let (reading, writing) = pipe();
+            let mut returned = 0;
+            for _ in 0..300 {
+                let theirs = Fd(writing.0.try_clone().unwrap());
+                let child = by_server().spawn(|writing: End| tell(&writing, "x"), (theirs,)).unwrap();
+                match child.join() {
+                    Ok(()) => returned += 1,
+                    // Killed as a copy of the server that had not begun.
+                    Err(error) => assert_eq!(error.exit_status().unwrap().signal(), Some(9), "{error}"),
+                }
+            }
+            DONE.store(true, Ordering::Relaxed);
+            let killed = killing.join().unwrap();
+            drop(writing);
+            assert_eq!(read_all(&reading).len(), returned);
+            assert!(killed > 0 && returned > 0, "{killed} {returned}");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while mp_core::active_children().len() + servers().len() > 1 {
+                assert!(Instant::now() < deadline, "processes are left");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            (killed, returned)
+        },
+        (),
+    );
+    let (killed, returned) = child.unwrap().join().unwrap();
+    println!("{killed} kills, {returned} of 300 returned");
+}
+
+#[test]
+fn robust_locks_work_in_forks_of_the_server() {
+    test_init!();
+    let gate = mp_core::shared::Slot::<mp_core::shared::Gate>::new().unwrap();
+    for _ in 0..20 {
+        let child = by_server()
+            .spawn(
+                |gate: mp_core::shared::Slot<mp_core::shared::Gate>| -> () {
+                    let guard = gate.lock(None).unwrap();
+                    std::mem::forget(guard);
+                    std::process::abort();
+                },
+                (gate.clone(),),
+            )
+            .unwrap();
+        assert_eq!(child.start_method(), StartMethod::ForkServer);
+        assert!(child.join().is_err());
+        assert!(gate.lock(Some(Instant::now() + Duration::from_secs(20))).unwrap().owner_died());
+    }
 }
