@@ -2,14 +2,15 @@
 //!
 //! The state is four words of a monitor: the generation, how many have arrived in it, flags (broken; the action runs), and
 //! how the last 64 generations ended. The last party to arrive ends the generation; a reset ends it, too, and says so in
-//! its bit, so that late wakers of that generation know. A broken barrier stays so until it is reset.
+//! its bit, so that late wakers of that generation know. A broken barrier stays so until it is reset. An arrival wakes
+//! nobody; whatever ends or breaks a generation wakes all.
 //!
 //! A party that was killed while it waited has arrived all the same; one that never arrives is noticed by the time-outs of
 //! the others. The party that runs the action holds a gate meanwhile: its death breaks the barrier.
 
 use std::time::{Duration, Instant};
 
-use mp_core::shared::{Gate, GateError, Monitor, RegionError, Slot};
+use mp_core::shared::{Gate, GateError, Monitor, RegionError, Slot, Wakes};
 use serde::{Deserialize, Serialize};
 
 const BROKEN: u64 = 1;
@@ -110,7 +111,7 @@ impl Barrier {
     fn arrive(&self, deadline: Option<Instant>) -> Result<Arrival, BarrierError> {
         let parties = self.parties;
         // While an action runs the generation is full: a party of the next one waits for its end first.
-        let arrived = self.state.wait(deadline, |[generation, count, flags, ends]| {
+        let arrived = self.state.wait_shared(deadline, None, |[generation, count, flags, ends]| {
             if flags & BROKEN != 0 {
                 return Some((None, Arrival::Broken));
             }
@@ -148,7 +149,7 @@ impl Barrier {
         if !action() {
             return Err(BarrierError::Broken);
         }
-        let passed = self.state.update(|[generation, _, flags, ends]| {
+        let passed = self.state.update_waking(Wakes::All, |[generation, _, flags, ends]| {
             let kept = ends & !(1 << (generation % 64));
             // Broken meanwhile by an abort or a reset: this generation did not pass.
             let whole = flags & (BROKEN | ACTING) == ACTING;
@@ -163,7 +164,7 @@ impl Barrier {
         loop {
             let slice = Instant::now() + SLICE;
             let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-            let ended = self.state.wait(Some(until), |[generation, _, flags, ends]| {
+            let ended = self.state.wait_shared(Some(until), None, |[generation, _, flags, ends]| {
                 if generation != own {
                     let reset = ends >> (own % 64) & 1 == 1;
                     return Some((None, !reset));
@@ -177,7 +178,7 @@ impl Barrier {
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 // The last look and the break are one step: a generation that ended meanwhile is not broken.
-                let broken = self.state.update(|[generation, count, flags, ends]| {
+                let broken = self.state.update_waking(Wakes::All, |[generation, count, flags, ends]| {
                     let late = generation == own;
                     (late.then_some([generation, count, flags | BROKEN, ends]), late)
                 })?;
@@ -207,7 +208,7 @@ impl Barrier {
     /// # Errors
     /// [`BarrierError::Corrupt`] if the shared memory was overwritten.
     pub fn abort(&self) -> Result<(), BarrierError> {
-        Ok(self.state.update(|[generation, count, flags, ends]| {
+        Ok(self.state.update_waking(Wakes::All, |[generation, count, flags, ends]| {
             ((flags & BROKEN == 0).then_some([generation, count, flags | BROKEN, ends]), ())
         })?)
     }
@@ -217,7 +218,7 @@ impl Barrier {
     /// # Errors
     /// [`BarrierError::Corrupt`] if the shared memory was overwritten.
     pub fn reset(&self) -> Result<(), BarrierError> {
-        Ok(self.state.update(|[generation, _, _, ends]| {
+        Ok(self.state.update_waking(Wakes::All, |[generation, _, _, ends]| {
             (Some([generation.wrapping_add(1), 0, 0, ends | 1 << (generation % 64)]), ())
         })?)
     }

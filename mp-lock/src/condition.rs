@@ -3,15 +3,19 @@
 //! The state is four words of a monitor: how many wait, how many tokens are out, the number of the next ticket, and the
 //! limit. Whoever waits draws a ticket while it holds the lock, so no notification after that is missed. To notify is to
 //! put out tokens, never more than there are waiters, and to raise the limit to the next ticket: only those that waited
-//! by then may take one. Nobody waits for the woken. A waiter that was killed leaves its token to another one, which
-//! wakes for nothing; that is what conditions are allowed to do.
+//! by then may take one. The same step wakes as many as it puts out; nobody waits for the woken. A waiter that was killed
+//! leaves its token to another one, which wakes for nothing (conditions are allowed to), and because sleeps are capped, a
+//! waiter that was killed between its wake and its token delays another one by 100 ms at most.
 
 use std::time::{Duration, Instant};
 
-use mp_core::shared::{GateError, Monitor, RegionError, Slot};
+use mp_core::shared::{GateError, Monitor, RegionError, Slot, Wakes};
 use serde::{Deserialize, Serialize};
 
 use crate::{Lock, LockError, LockGuard};
+
+/// How long a waiter sleeps at a time.
+const CAP: Duration = Duration::from_millis(100);
 
 /// A condition with its lock; a cheap handle that travels.
 ///
@@ -121,7 +125,7 @@ impl Condition {
     }
 
     fn wait_until<'a>(&'a self, guard: LockGuard<'a>, deadline: Option<Instant>) -> (Relocked<'a>, bool) {
-        let drawn = self.state.update(|state| {
+        let drawn = self.state.update_waking(Wakes::Nobody, |state| {
             let [waiters, tokens, next, limit] = state;
             (Some([waiters.saturating_add(1), tokens, next.saturating_add(1), limit]), next)
         });
@@ -136,11 +140,15 @@ impl Condition {
         let taken = |[waiters, tokens, next, limit]: [u64; 4]| {
             (tokens > 0 && ticket < limit).then(|| [waiters.saturating_sub(1), tokens - 1, next, limit])
         };
-        if self.state.wait(deadline, |state| taken(state).map(|next| (Some(next), ())))?.is_ok() {
+        if self
+            .state
+            .wait_shared(deadline, Some(CAP), |state| taken(state).map(|next| (Some(next), ())))?
+            .is_ok()
+        {
             return Ok(true);
         }
         // Out of time. If there are tokens for all who wait, one is this waiter's: it was notified at the last moment.
-        self.state.update(|state| {
+        self.state.update_waking(Wakes::Nobody, |state| {
             let [waiters, tokens, next, limit] = state;
             match taken(state) {
                 Some(after) if tokens >= waiters => (Some(after), true),
@@ -162,7 +170,8 @@ impl Condition {
     /// # Errors
     /// As for [`Condition::notify_one`].
     pub fn notify(&self, count: u64) -> Result<(), GateError> {
-        self.state.update(|[waiters, tokens, next, _]| {
+        let wakes = Wakes::Some(u32::try_from(count).unwrap_or(u32::MAX));
+        self.state.update_waking(wakes, |[waiters, tokens, next, _]| {
             let out = tokens.saturating_add(count).min(waiters);
             ((waiters > 0).then_some([waiters, out, next, next]), ())
         })

@@ -1,11 +1,11 @@
 //! Events: a flag that can be waited for.
 //!
-//! The state is one word of a monitor: 0 or 1. Setting it wakes the one that sleeps, who leaves the right to sleep to the
-//! next, who finds the flag set: all wake, one after another, whoever dies among them.
+//! The state is one word of a monitor: 0 or 1. Setting it wakes all that sleep, in the same step, so nobody's death can
+//! swallow another's wake. Clearing it wakes nobody.
 
 use std::time::{Duration, Instant};
 
-use mp_core::shared::{GateError, Monitor, RegionError, Slot};
+use mp_core::shared::{GateError, Monitor, RegionError, Slot, Wakes};
 use serde::{Deserialize, Serialize};
 
 /// A flag that processes share and can wait for; a cheap handle that travels.
@@ -43,7 +43,7 @@ impl Event {
     /// # Errors
     /// [`GateError::Corrupt`] if the shared memory was overwritten.
     pub fn set(&self) -> Result<(), GateError> {
-        self.0.update(|[set]| ((set == 0).then_some([1]), ()))
+        self.0.update_waking(Wakes::All, |[set]| ((set == 0).then_some([1]), ()))
     }
 
     /// Clears it: whoever waits from now on waits until it is set again.
@@ -51,7 +51,7 @@ impl Event {
     /// # Errors
     /// [`GateError::Corrupt`] if the shared memory was overwritten.
     pub fn clear(&self) -> Result<(), GateError> {
-        self.0.update(|[set]| ((set != 0).then_some([0]), ()))
+        self.0.update_waking(Wakes::Nobody, |[set]| ((set != 0).then_some([0]), ()))
     }
 
     /// Waits until it is set.
@@ -74,6 +74,6 @@ impl Event {
         if self.is_set() {
             return Ok(true);
         }
-        Ok(self.0.wait(deadline, |[set]| (set != 0).then_some((None, ())))?.is_ok())
+        Ok(self.0.wait_shared(deadline, None, |[set]| (set != 0).then_some((None, ())))?.is_ok())
     }
 }

@@ -21,7 +21,7 @@ pub use gate::{
     Gate, GateError, GateGuard, OwnedGate, OwnedGateGuard, Owner, ReentrantGate, ReentrantGateGuard,
 };
 pub use guarded::{Guarded, GuardedGuard};
-pub use monitor::Monitor;
+pub use monitor::{Monitor, Wakes};
 pub(crate) use region::HEADER;
 pub use region::{Region, RegionError, Window};
 pub use ring::{GetError, PutError, Ring, RingOptions, Wake};

@@ -4,7 +4,7 @@
 
 use loom::sync::Arc;
 
-use super::{Monitor, Shared};
+use super::{Monitor, Shared, Wakes};
 use crate::{
     kill_points::{Point, mutate},
     sync::model::Processes,
@@ -139,6 +139,76 @@ fn a_waiter_may_die_anywhere() {
 fn a_commit_outlives_its_author() {
     for point in [Point::Committed, Point::GateReleased] {
         release_then_death(point);
+    }
+}
+
+/// An event, the smallest state on which all sleep at once.
+fn set(monitor: &Monitor<1>) {
+    monitor.update_waking(Wakes::All, |[set]| ((set == 0).then_some([1]), ())).unwrap();
+}
+
+fn wait_until_set(monitor: &Monitor<1>) {
+    monitor.wait_shared(None, None, |[set]| (set != 0).then_some((None, ()))).unwrap().unwrap();
+}
+
+#[test]
+fn all_who_sleep_are_woken() {
+    explore(|| {
+        let monitor = Arc::new(Monitor::<1>::model());
+        let mut processes = Processes::default();
+        for _ in 0..2 {
+            let m = monitor.clone();
+            processes.start(move || wait_until_set(&m));
+        }
+        set(&monitor);
+        processes.end(|| {});
+    });
+}
+
+/// Changes that wake nobody must not lose the sleeper's flag for the change that wakes all.
+#[test]
+fn a_quiet_change_keeps_the_sleeper() {
+    explore(|| {
+        let monitor = Arc::new(Monitor::<2>::model());
+        let mut processes = Processes::default();
+        let m = monitor.clone();
+        processes.start(move || {
+            m.wait_shared(None, None, |[_, set]| (set != 0).then_some((None, ()))).unwrap().unwrap();
+        });
+        monitor.update_waking(Wakes::Nobody, |[a, b]| (Some([a + 1, b]), ())).unwrap();
+        monitor.update_waking(Wakes::All, |[a, _]| (Some([a, 1]), ())).unwrap();
+        processes.end(|| assert_eq!(monitor.peek(), [1, 1]));
+    });
+}
+
+#[test]
+fn one_of_all_who_sleep_may_die() {
+    for point in [Point::GateLocked, Point::GateReleased, Point::Armed, Point::Woken] {
+        explore(move || {
+            let monitor = Arc::new(Monitor::<1>::model());
+            let mut processes = Processes::default();
+            let m = monitor.clone();
+            processes.start_to_die(point, 1, move || wait_until_set(&m));
+            let m = monitor.clone();
+            processes.start(move || wait_until_set(&m));
+            set(&monitor);
+            processes.end(|| {});
+        });
+    }
+}
+
+#[test]
+fn one_that_wakes_all_may_die_after_its_commit() {
+    for point in [Point::Committed, Point::GateReleased] {
+        explore(move || {
+            let monitor = Arc::new(Monitor::<1>::model());
+            let mut processes = Processes::default();
+            let m = monitor.clone();
+            processes.start(move || wait_until_set(&m));
+            let m = monitor.clone();
+            processes.start_to_die(point, 1, move || set(&m));
+            processes.end(|| {});
+        });
     }
 }
 

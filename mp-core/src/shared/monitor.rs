@@ -4,7 +4,7 @@
 //! other copy and commits by one change of the count. A death before that change has changed nothing; after it,
 //! everything. Semaphores, conditions, events and barriers are state machines on top of this.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     gate::{Gate, GateError},
@@ -23,6 +23,19 @@ shared_struct! {
         changes: Word,
         slots: [[AtomicU64; N]; 2],
     }
+}
+
+/// Who is woken by a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wakes {
+    /// The one with the right to sleep ([`Monitor::wait`]); the others follow it.
+    One,
+    /// Nobody: nobody waits for this change.
+    Nobody,
+    /// So many of those that sleep without that right ([`Monitor::wait_shared`]).
+    Some(u32),
+    /// All of them.
+    All,
 }
 
 impl<const N: usize> Monitor<N> {
@@ -51,7 +64,20 @@ impl<const N: usize> Monitor<N> {
     ///
     /// # Errors
     /// [`GateError::Corrupt`] if the memory was overwritten.
+    #[inline]
     pub fn update<R>(&self, change: impl FnOnce([u64; N]) -> (Option<[u64; N]>, R)) -> Result<R, GateError> {
+        self.update_waking(Wakes::One, change)
+    }
+
+    /// As [`Monitor::update`], and says who is woken.
+    ///
+    /// # Errors
+    /// As for [`Monitor::update`].
+    pub fn update_waking<R>(
+        &self,
+        wakes: Wakes,
+        change: impl FnOnce([u64; N]) -> (Option<[u64; N]>, R),
+    ) -> Result<R, GateError> {
         let gate = self.gate.lock(None)?;
         kill_point!(GateLocked);
         let count = self.changes.count();
@@ -64,7 +90,12 @@ impl<const N: usize> Monitor<N> {
                 cell.store(value, Ordering::Relaxed);
             }
             kill_point!(SlotWritten);
-            self.changes.advance();
+            match wakes {
+                Wakes::One => self.changes.advance(),
+                Wakes::Nobody => self.changes.advance_quietly(),
+                Wakes::Some(count) => self.changes.advance_waking(count),
+                Wakes::All => self.changes.advance_waking(u32::MAX),
+            }
             kill_point!(Committed);
         }
         drop(gate);
@@ -83,18 +114,41 @@ impl<const N: usize> Monitor<N> {
         deadline: Option<Instant>,
         mut attempt: impl FnMut([u64; N]) -> Option<(Option<[u64; N]>, R)>,
     ) -> Result<Result<R, TimedOut>, GateError> {
-        let outcome = self.changes.wait(deadline, || {
-            let tried = self.update(|state| match attempt(state) {
-                Some((next, result)) => (next, Some(result)),
-                None => (None, None),
-            });
-            tried.transpose()
-        })?;
-        match outcome {
-            Ok(Ok(result)) => Ok(Ok(result)),
-            Ok(Err(error)) => Err(error),
-            Err(timed_out) => Ok(Err(timed_out)),
-        }
+        flatten(self.changes.wait(deadline, || self.attempt(Wakes::One, &mut attempt))?)
+    }
+
+    /// As [`Monitor::wait`], for states on which many wait for different things: see [`Word::wait_shared`]. The change
+    /// that an attempt makes wakes nobody.
+    ///
+    /// # Errors
+    /// As for [`Monitor::wait`].
+    pub fn wait_shared<R>(
+        &self,
+        deadline: Option<Instant>,
+        cap: Option<Duration>,
+        mut attempt: impl FnMut([u64; N]) -> Option<(Option<[u64; N]>, R)>,
+    ) -> Result<Result<R, TimedOut>, GateError> {
+        flatten(self.changes.wait_shared(deadline, cap, || self.attempt(Wakes::Nobody, &mut attempt)))
+    }
+
+    fn attempt<R>(
+        &self,
+        wakes: Wakes,
+        attempt: &mut impl FnMut([u64; N]) -> Option<(Option<[u64; N]>, R)>,
+    ) -> Option<Result<R, GateError>> {
+        let tried = self.update_waking(wakes, |state| match attempt(state) {
+            Some((next, result)) => (next, Some(result)),
+            None => (None, None),
+        });
+        tried.transpose()
+    }
+}
+
+fn flatten<R>(outcome: Result<Result<R, GateError>, TimedOut>) -> Result<Result<R, TimedOut>, GateError> {
+    match outcome {
+        Ok(Ok(result)) => Ok(Ok(result)),
+        Ok(Err(error)) => Err(error),
+        Err(timed_out) => Ok(Err(timed_out)),
     }
 }
 

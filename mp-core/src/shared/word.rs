@@ -50,6 +50,12 @@ impl Word {
     /// Only one thread of all processes may be here at a time: the caller holds a gate that sees to that.
     #[inline]
     pub fn advance(&self) {
+        self.advance_waking(1);
+    }
+
+    /// Counts one change and wakes up to `count` sleepers in the same step; for those of [`Word::wait_shared`].
+    #[inline]
+    pub fn advance_waking(&self, count: u32) {
         self.note_cpu();
         let mut word = self.word.load(Ordering::Relaxed);
         while word & SLEEPER == 0 {
@@ -60,15 +66,23 @@ impl Word {
             }
         }
         kill_point!(BeforeWake);
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
         #[cfg(any(feature = "kill-points", mp_loom))]
         if crate::kill_points::mutated() {
             self.word.fetch_add(1, Ordering::SeqCst);
             kill_point!(BetweenChangeAndWake);
-            futex::wake(&self.word, 1);
+            futex::wake(&self.word, count);
             return;
         }
         // Adding 1 to `count << 1 | SLEEPER` carries into the count and clears the flag.
-        futex::add_and_wake(&self.word, 1);
+        futex::add_and_wake(&self.word, count);
+    }
+
+    /// Counts one change that nobody waits for: whoever sleeps sleeps on.
+    #[inline]
+    pub fn advance_quietly(&self) {
+        self.note_cpu();
+        self.word.fetch_add(2, Ordering::Release);
     }
 
     /// Counts one change; if there is a sleeper, calls `ring` *before* the change instead of waking afterwards.
@@ -145,6 +159,35 @@ impl Word {
         self.wait_for_right(deadline, look)
     }
 
+    /// As [`Word::wait`], but without the right to sleep: any number sleep on the word itself.
+    ///
+    /// For those whose looks differ, so that one who sleeps says nothing about the others. Whoever changes the word for
+    /// them wakes all, which no death can swallow; or wakes as many as can go on, and all sleep for at most `cap` at a
+    /// time, so that a death of the woken costs the others no more than that.
+    ///
+    /// # Errors
+    /// [`TimedOut`] after the deadline.
+    pub fn wait_shared<R>(
+        &self,
+        deadline: Option<Instant>,
+        cap: Option<Duration>,
+        mut look: impl FnMut() -> Option<R>,
+    ) -> Result<R, TimedOut> {
+        let seen = self.count();
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(TimedOut);
+        }
+        if self.spin(seen)
+            && let Some(found) = look()
+        {
+            return Ok(found);
+        }
+        self.sleep(deadline, cap, look)
+    }
+
     /// Waits a little for the count to leave `seen`, if whoever changes it runs on another CPU than this thread; whether
     /// it has left.
     #[must_use]
@@ -178,7 +221,7 @@ impl Word {
             match self.right.lock(Some(until)) {
                 Ok(_right) => {
                     kill_point!(RightTaken);
-                    return Ok(self.sleep(deadline, look));
+                    return Ok(self.sleep(deadline, None, look));
                 }
                 Err(GateError::Busy) => {}
                 Err(error) => return Err(error),
@@ -192,12 +235,14 @@ impl Word {
         }
     }
 
-    /// Sleeps on the word; the caller holds the right to.
+    /// Sleeps on the word, at most for `cap` at a time.
     fn sleep<R>(
         &self,
         deadline: Option<Instant>,
+        cap: Option<Duration>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<R, TimedOut> {
+        let cap = if futex::atomic_wake() { cap } else { Some(SLICE) };
         loop {
             // The word is read before the look: a change after it makes the arming or the sleep fail.
             let word = self.word.load(Ordering::Acquire);
@@ -215,10 +260,10 @@ impl Word {
                 continue;
             }
             kill_point!(Armed);
-            let until = if futex::atomic_wake() {
-                deadline
-            } else {
-                Some(deadline.map_or(now + SLICE, |deadline| deadline.min(now + SLICE)))
+            let capped = cap.and_then(|cap| now.checked_add(cap));
+            let until = match (deadline, capped) {
+                (Some(deadline), Some(capped)) => Some(deadline.min(capped)),
+                (deadline, capped) => deadline.or(capped),
             };
             futex::wait(&self.word, armed, until);
             kill_point!(Woken);
