@@ -44,7 +44,7 @@ fn a_result_that_cannot_be_sent_is_an_error() {
 fn arguments_that_cannot_be_sent_are_an_error_of_the_start() {
     test_init!();
     let error = spawn(|_: OnlyOneWay| (), (OnlyOneWay(1),)).unwrap_err();
-    assert!(matches!(error, mp_core::StartError::Arguments(_)), "{error}");
+    assert!(matches!(error, StartError::Arguments(_)), "{error}");
 }
 
 #[test]
