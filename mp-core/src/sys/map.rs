@@ -153,6 +153,18 @@ unsafe impl Shared for AtomicU64 {
     }
 }
 
+// SAFETY: atomics of plain bits, where loom's stand in for them elsewhere.
+#[cfg(mp_loom)]
+unsafe impl Shared for std::sync::atomic::AtomicU32 {
+    fn init(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn model() -> Self {
+        Self::new(0)
+    }
+}
+
 // SAFETY: the mutex is opaque bytes that only libc interprets. (Bytes that a hostile peer wrote into it can break libc's
 // own list of held locks: the threat model in shared/README.md says so.)
 unsafe impl Shared for RobustMutex {
