@@ -1,7 +1,143 @@
 //! Processes for Rust: start a function in another process, pass it handles, share memory with it.
 //!
-//! (The guided tour grows with the crate.)
+//! The counterpart of Python's `multiprocessing.Process`, and the ground that `mp-lock`, `mp-queue`, `mp-pipe` and
+//! `mp-pool` stand on. Linux only. This page is a tour; each type has the details.
+//!
+//! # The first line of `main`
+//!
+//! A child process is the same program, executed again. So something at its start must turn it into a child, and that is
+//! [`init`]: in a child it runs the function that was asked for, sends the result, and never returns; everywhere else it
+//! returns at once.
+//!
+//! ```
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     mp_core::init();
+//!
+//!     let child = mp_core::spawn(|name: String| format!("hello {name}"), ("you".to_owned(),))?;
+//!     assert_eq!(child.join()?, "hello you");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! In a test, [`test_init!`] takes its place, as the first line of each `#[test]` that starts processes. A start without
+//! either is an error that says what to add, never a program that starts itself without end.
+//!
+//! # What can be started
+//!
+//! A function, or a closure that captures nothing (one that does is a compile error), with up to eight arguments as a
+//! tuple. Arguments and result are any serde values, of any size; files, sockets and other descriptors travel in
+//! [`transfer::Fd`], and the handles of the sister crates (queues, locks, connections) as they are.
+//!
+//! ```
+//! # mp_core::test_init!();
+//! use mp_core::{spawn, transfer::Fd};
+//! use std::{fs::File, io::Read};
+//!
+//! fn first_bytes(file: Fd<File>, count: usize) -> Vec<u8> {
+//!     let mut bytes = vec![1; count];
+//!     (&file.0).read_exact(&mut bytes).unwrap();
+//!     bytes
+//! }
+//!
+//! let child = spawn(first_bytes, (Fd(File::open("/dev/zero")?), 3))?;
+//! assert_eq!(child.join()?, [0, 0, 0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it ends
+//!
+//! [`Child::join`] waits, and tells apart everything that can happen: a result, a panic (message, place, backtrace), an
+//! exit code, a signal, a result that does not decode, a process that died before it began. [`Child::join_timeout`] and
+//! [`Child::try_join`] wait less. [`Child::terminate`], [`Child::kill`] and [`Child::interrupt`] end it.
+//!
+//! ```
+//! # mp_core::test_init!();
+//! use mp_core::{JoinError, spawn};
+//!
+//! fn divide(a: u32, b: u32) -> u32 {
+//!     a / b
+//! }
+//!
+//! match spawn(divide, (1, 0))?.join() {
+//!     Err(JoinError::Panicked { report, .. }) => assert!(report.message.contains("divide by zero")),
+//!     other => panic!("{other:?}"),
+//! }
+//!
+//! let child = spawn(|| std::thread::sleep(std::time::Duration::from_secs(600)), ())?;
+//! child.kill()?;
+//! assert!(child.join().is_err());
+//! assert_eq!(child.exit_status().unwrap().code(), -9); // as in Python: the signal, negated
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A handle is also a descriptor ([`AsFd`](std::os::fd::AsFd)) that becomes readable when the process has ended, for
+//! `poll` and for `mp_pipe::wait`. Dropping it leaves the process running; it never stays behind as a zombie.
+//!
+//! # Around it
+//!
+//! [`Process`] says what else the new process should be: its name, environment, working directory and streams, its limits
+//! on memory, CPU time and open files, its CPUs and priority, and how it relates to this process:
+//!
+//! | | this process ends normally | this process is killed |
+//! |---|---|---|
+//! | ordinary | waits for it | it is killed |
+//! | [`daemon`](Process::daemon) | sends it SIGTERM | it is killed |
+//! | [`detached`](Process::detached) | lets it run | it runs on |
+//!
+//! "Killed" is done by the kernel, at once, and goes down the whole tree. A normal end is a return from `main`, a
+//! `std::process::exit`, or the end of a child's function; it also waits for threads of [`spawn_thread`].
+//!
+//! ```
+//! # mp_core::test_init!();
+//! use mp_core::Process;
+//!
+//! let child = Process::new()
+//!     .name("careful")
+//!     .address_space(2 << 30)
+//!     .nice(5)
+//!     .current_dir("/")
+//!     .spawn(|| std::env::current_dir().unwrap(), ())?;
+//! assert_eq!(child.join()?.to_str(), Some("/"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A new process has the standard streams and what it was passed, whatever else was open: input from `/dev/null`, output
+//! and errors as here, unless told otherwise.
+//!
+//! # Ctrl-C
+//!
+//! A terminal sends SIGINT to the whole group. Unless the program handles it, parent and children end by it at once, silently,
+//! and a shell reports status 130. A program that handles it decides for itself: have its workers call [`ignore_interrupt`],
+//! or start them as daemons and return from `main`.
+//!
+//! # Start methods
+//!
+//! By default the program is executed again: the cost is that of any start of the program, and does not grow with the
+//! memory of this process. With [`StartMethod::ForkServer`] a helper that was executed once makes a copy of itself for
+//! each start, several times faster, with the same guarantees.
+//!
+//! ```
+//! # mp_core::test_init!();
+//! use mp_core::{Process, StartMethod};
+//!
+//! for i in 0..10_u32 {
+//!     let child = Process::new().start_method(StartMethod::ForkServer).spawn(|x: u32| x * x, (i,))?;
+//!     assert_eq!(child.join()?, i * i);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Who is who
+//!
+//! [`current_process`], [`parent_process`], [`active_children`], and [`cpu_count`], which knows the affinity and the quota of
+//! a container.
+//!
+//! # For crates built on this one
+//!
+//! [`transfer`] makes handles travel inside serde values; [`shared`] is memory between processes in which anybody may be
+//! killed at any instruction; [`call`] names functions by what travels; [`fds`] sends descriptors.
 #![deny(unsafe_code)]
+#![allow(clippy::needless_doctest_main, reason = "the place of `init` in `main` is the point")]
 #![cfg_attr(mp_loom, allow(dead_code, unused_imports, reason = "the models use part of the crate"))]
 
 mod body;
