@@ -68,8 +68,11 @@ pub fn recv(socket: impl AsFd, buffer: &mut Vec<u8>, flags: RecvFlags) -> io::Re
     recv_up_to(MAX_PACKET + 4, socket, buffer, flags)
 }
 
-/// As [`recv`], for a message whose first packet has at most `limit` bytes, its header included.
-pub(crate) fn recv_up_to(
+/// As [`recv`], for a message whose first packet has at most `limit` bytes, its header of four included.
+///
+/// # Errors
+/// As for [`recv`].
+pub fn recv_up_to(
     limit: usize,
     socket: impl AsFd,
     buffer: &mut Vec<u8>,

@@ -3,8 +3,8 @@
 use std::{
     borrow::Borrow,
     ops::Deref,
-    os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use mp_core::{
@@ -70,13 +70,13 @@ pub fn unbounded<A, B>() -> Result<(Connection<A, B>, Connection<B, A>), RegionE
 #[expect(clippy::type_complexity, reason = "as for `pipe`")]
 fn connect<A, B>(options: RingOptions) -> Result<(Connection<A, B>, Connection<B, A>), RegionError> {
     let [there, back] = Ring::create_pair(options)?;
-    let (left, right) = sockets()?;
+    // One pair for each direction: the halves of an end may go to different processes, and each must be missed alone.
+    let (near, far) = (sockets()?, sockets()?);
     let left = Connection {
-        sender: Sender::new(there.clone(), Arc::clone(&left)),
-        receiver: Receiver::new(back.clone(), left),
+        sender: Sender::new(there.clone(), near.0),
+        receiver: Receiver::new(back.clone(), far.0),
     };
-    let right =
-        Connection { sender: Sender::new(back, Arc::clone(&right)), receiver: Receiver::new(there, right) };
+    let right = Connection { sender: Sender::new(back, far.1), receiver: Receiver::new(there, near.1) };
     Ok((left, right))
 }
 
@@ -90,12 +90,8 @@ pub fn simplex<T>() -> Result<(Receiver<T>, Sender<T>), RegionError> {
     Ok((Receiver::new(ring.clone(), left), Sender::new(ring, right)))
 }
 
-type Socket = Arc<std::os::fd::OwnedFd>;
-
-fn sockets() -> Result<(Socket, Socket), RegionError> {
-    let (left, right) =
-        fds::pair().map_err(|cause| RegionError::System { len: 0, action: "given its sockets", cause })?;
-    Ok((Arc::new(left), Arc::new(right)))
+fn sockets() -> Result<(OwnedFd, OwnedFd), RegionError> {
+    fds::pair().map_err(|cause| RegionError::System { len: 0, action: "given its sockets", cause })
 }
 
 impl<S: Serialize, R> Connection<S, R> {
@@ -109,6 +105,30 @@ impl<S: Serialize, R> Connection<S, R> {
         Q: Serialize + ?Sized,
     {
         self.sender.send(value)
+    }
+
+    /// See [`Sender::try_send`].
+    ///
+    /// # Errors
+    /// See [`Sender::try_send`].
+    pub fn try_send<Q>(&self, value: &Q) -> Result<(), SendError>
+    where
+        S: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.sender.try_send(value)
+    }
+
+    /// See [`Sender::send_timeout`].
+    ///
+    /// # Errors
+    /// See [`Sender::send_timeout`].
+    pub fn send_timeout<Q>(&self, value: &Q, timeout: Duration) -> Result<(), SendError>
+    where
+        S: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.sender.send_timeout(value, timeout)
     }
 }
 
@@ -131,6 +151,14 @@ impl<S, R> Connection<S, R> {
     /// See [`Sender::send_bytes`].
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.sender.send_bytes(bytes)
+    }
+
+    /// See [`Sender::try_send_bytes`].
+    ///
+    /// # Errors
+    /// See [`Sender::try_send_bytes`].
+    pub fn try_send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.sender.try_send_bytes(bytes)
     }
 
     /// The two directions, to be used or to travel by themselves.

@@ -67,8 +67,9 @@ pub enum RecvError {
     /// There is no memory for the message; it can still be received.
     #[error("the message cannot be received: there is no memory for it")]
     Memory,
-    /// The message's handles could not be received; the message can still be received.
-    #[error("the message cannot be received: its handles could not be received: {0}")]
+    /// The message's handles could not be received, because this process may open no more; the message is gone, the next
+    /// one can be received.
+    #[error("a message of the connection cannot be used: its handles could not be received: {0}")]
     Handles(io::Error),
     /// The kernel refused to wait.
     #[error("the connection cannot be waited for: {0}")]

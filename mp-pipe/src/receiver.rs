@@ -5,14 +5,12 @@
 //! (it has committed, or died) and looks again. No death between the two steps can lose the wake.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     fmt, io,
     marker::PhantomData,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -21,7 +19,7 @@ use mp_core::{
     shared::Ring,
     transfer::{self, Fd},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::RecvFlags,
@@ -33,18 +31,24 @@ use crate::error::RecvError;
 
 /// A buffer larger than this is not kept.
 const KEPT: usize = 1 << 20;
+/// Packets have a header and a tag.
+const PACKET: usize = 16;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Receives the messages of a [`Sender`](crate::Sender) in another process or thread.
 ///
 /// May be shared by threads; each message goes to one of them. It travels as an argument and in messages; the one who sent
-/// it away should not use it any more.
+/// it away should drop it: while it exists, the other end does not learn that the one who has it now is gone.
 ///
 /// As a descriptor ([`AsFd`]) it becomes readable when there may be something to receive *after a receive has found
 /// nothing*: call [`Receiver::try_recv`] until it says [`RecvError::Empty`], then wait for readability, and again. That is
 /// what async runtimes do.
 pub struct Receiver<T> {
     ring: Ring,
-    socket: Arc<OwnedFd>,
+    socket: OwnedFd,
     inbox: Mutex<Inbox>,
     travelled: AtomicBool,
     messages: PhantomData<fn() -> T>,
@@ -52,13 +56,13 @@ pub struct Receiver<T> {
 
 #[derive(Default)]
 struct Inbox {
-    bytes: Vec<u8>,
+    packet: Vec<u8>,
     /// Handles that came ahead of their messages.
     handles: HashMap<u64, Vec<OwnedFd>>,
 }
 
 impl<T> Receiver<T> {
-    pub(crate) fn new(ring: Ring, socket: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(ring: Ring, socket: OwnedFd) -> Self {
         Self {
             ring,
             socket,
@@ -68,14 +72,66 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives the next message as bytes, as [`Sender::send_bytes`](crate::Sender::send_bytes) sent them.
+    /// Receives the next message as bytes, as [`Sender::send_bytes`](crate::Sender::send_bytes) sent them; blocks until
+    /// there is one. Python: `recv_bytes()`.
     ///
     /// # Errors
     /// As for [`Receiver::recv`].
     pub fn recv_bytes(&self) -> Result<Vec<u8>, RecvError> {
         let mut bytes = Vec::new();
-        self.recv_raw(&mut self.inbox.lock(), &mut bytes, None)?;
+        self.recv_encoded(&mut bytes, None)?;
         Ok(bytes)
+    }
+
+    /// Receives the next message as bytes if there is one.
+    ///
+    /// # Errors
+    /// As for [`Receiver::try_recv`].
+    pub fn try_recv_bytes(&self) -> Result<Vec<u8>, RecvError> {
+        let mut bytes = Vec::new();
+        self.recv_encoded(&mut bytes, Some(Instant::now()))?;
+        Ok(bytes)
+    }
+
+    /// Receives the next message as bytes, waiting for it at most for `timeout`, never less.
+    ///
+    /// # Errors
+    /// As for [`Receiver::recv_timeout`].
+    pub fn recv_bytes_timeout(&self, timeout: Duration) -> Result<Vec<u8>, RecvError> {
+        let mut bytes = Vec::new();
+        self.recv_encoded(&mut bytes, Instant::now().checked_add(timeout))?;
+        Ok(bytes)
+    }
+
+    /// Receives the next message as bytes into `buffer`, which grows if it must, and whose memory is used again: the
+    /// fastest way to receive many large messages. Returns the length; blocks until there is a message.
+    ///
+    /// # Errors
+    /// As for [`Receiver::recv`]; the buffer is empty then.
+    pub fn recv_bytes_to(&self, buffer: &mut Vec<u8>) -> Result<usize, RecvError> {
+        buffer.clear();
+        self.recv_encoded(buffer, None)?;
+        Ok(buffer.len())
+    }
+
+    /// Receives the next message as bytes into the front of `buffer` and returns its length; blocks until there is one.
+    /// Python: `recv_bytes_into()`; for its `offset` there are slices.
+    ///
+    /// # Errors
+    /// [`RecvError::BufferTooShort`] carries a message that is longer than the buffer; else as [`Receiver::recv`].
+    pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        with_scratch(|message| {
+            self.recv_encoded(message, None)?;
+            match buffer.get_mut(..message.len()) {
+                Some(place) => {
+                    place.copy_from_slice(message);
+                    Ok(message.len())
+                }
+                None => {
+                    Err(RecvError::BufferTooShort { message: std::mem::take(message), buffer: buffer.len() })
+                }
+            }
+        })
     }
 
     /// Receives the next message, not decoded yet: appends its bytes to `into` and returns its descriptors. Waits until
@@ -88,7 +144,8 @@ impl<T> Receiver<T> {
         into: &mut Vec<u8>,
         deadline: Option<Instant>,
     ) -> Result<Vec<OwnedFd>, RecvError> {
-        self.recv_raw(&mut self.inbox.lock(), into, deadline)
+        let mut inbox = self.lock(deadline).ok_or(RecvError::Empty)?;
+        self.recv_raw(&mut inbox, into, deadline)
     }
 
     /// Receives the next message if its bytes are there already: one look, no system call. See [`Receiver::recv_encoded`].
@@ -99,31 +156,17 @@ impl<T> Receiver<T> {
         if self.ring.is_empty() {
             return Err(RecvError::Empty);
         }
-        self.recv_raw(&mut self.inbox.lock(), into, Some(Instant::now()))
+        self.recv_encoded(into, Some(Instant::now()))
     }
 
-    /// Receives the next message as bytes into `buffer` and returns its length. Python: `recv_bytes_into()`.
-    ///
-    /// # Errors
-    /// [`RecvError::BufferTooShort`] carries a message that is longer than the buffer; else as [`Receiver::recv`].
-    pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
-        let message = self.recv_bytes()?;
-        match buffer.get_mut(..message.len()) {
-            Some(place) => {
-                place.copy_from_slice(&message);
-                Ok(message.len())
-            }
-            None => Err(RecvError::BufferTooShort { message, buffer: buffer.len() }),
-        }
-    }
-
-    /// Waits at most for `timeout` until there is something to receive, a message or the end; whether there is.
+    /// Waits at most for `timeout` until there is something to receive, a message or the end; whether there is. A time of
+    /// zero looks, [`Duration::MAX`] waits for ever. Takes nothing out. Python: `poll()`.
     ///
     /// # Errors
     /// [`RecvError::System`] or [`RecvError::Corrupt`].
     pub fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
         let deadline = Instant::now().checked_add(timeout);
-        let mut inbox = self.inbox.lock();
+        let Some(mut inbox) = self.lock(deadline) else { return Ok(false) };
         loop {
             let puts = self.ring.puts();
             if !self.ring.is_empty() || self.ring.is_closed() {
@@ -137,6 +180,13 @@ impl<T> Receiver<T> {
         }
     }
 
+    fn lock(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, Inbox>> {
+        match deadline {
+            None => Some(self.inbox.lock()),
+            Some(deadline) => self.inbox.try_lock_until(deadline),
+        }
+    }
+
     fn recv_raw(
         &self,
         inbox: &mut Inbox,
@@ -146,19 +196,27 @@ impl<T> Receiver<T> {
         let mut alone = false;
         loop {
             let puts = self.ring.puts();
-            let mut fds = Vec::new();
+            let mut fds = None;
             let got = self.ring.try_get(into, &mut |tag| {
                 if tag != 0 {
                     // They were sent before the message was committed: they are here.
-                    self.collect(inbox)?;
-                    fds = inbox.handles.remove(&tag).unwrap_or_default();
+                    while self.take_packet(inbox, RecvFlags::DONTWAIT)? == Packet::One {}
+                    fds = inbox.handles.remove(&tag);
                 }
                 Ok(())
             })?;
-            if let Some(tag) = got {
-                return Bundle::unpack(tag, fds).map_err(RecvError::Handles);
+            match (got, fds) {
+                (Some(0), _) => return Ok(Vec::new()),
+                (Some(tag), Some(fds)) => return Bundle::unpack(tag, fds).map_err(RecvError::Handles),
+                (Some(_), None) => {
+                    let cause = "they arrived when this process could not open so many";
+                    return Err(RecvError::Handles(io::Error::new(io::ErrorKind::InvalidData, cause)));
+                }
+                (None, _) => {}
             }
             if alone {
+                // Those of messages that were not committed when the sender died.
+                inbox.handles.clear();
                 return Err(RecvError::Disconnected);
             }
             match self.sleep(inbox, puts, deadline)? {
@@ -176,41 +234,59 @@ impl<T> Receiver<T> {
         if !passed && self.ring.spin(puts) || !self.ring.arm(puts) {
             return Ok(Slept::Look);
         }
+        // Without a deadline the sleep is one system call, which takes the bell in at once.
+        let mut flags = if deadline.is_none() { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut socket = [PollFd::new(&*self.socket, PollFlags::IN)];
-            match poll(&mut socket, timeout.as_ref()) {
-                Ok(0) if left.is_some_and(|left| !left.is_zero()) && deadline > Some(Instant::now()) => {
+            if flags.contains(RecvFlags::DONTWAIT) && !self.wait_for_packet(deadline)? {
+                return Ok(Slept::TimedOut);
+            }
+            let slept = match self.take_packet(inbox, flags).map_err(RecvError::System)? {
+                Packet::One => Slept::Look,
+                Packet::End => Slept::Alone,
+                Packet::None => {
+                    // Somebody made the descriptor non-blocking.
+                    flags = RecvFlags::DONTWAIT;
                     continue;
                 }
-                Ok(0) => return Ok(Slept::TimedOut),
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(RecvError::System(error.into())),
-            }
-            let alone = self.collect(inbox).map_err(RecvError::Handles)?;
+            };
             // Whoever rang has committed, or is dead, when its gate is free.
             self.ring.settle()?;
-            return Ok(if alone { Slept::Alone } else { Slept::Look });
+            return Ok(slept);
         }
     }
 
-    /// Takes in what lies on the socket; whether the other end is gone.
-    fn collect(&self, inbox: &mut Inbox) -> io::Result<bool> {
-        let mut bytes = Vec::new();
+    /// Waits until there is a packet or the end; false if there was none by the deadline.
+    fn wait_for_packet(&self, deadline: Option<Instant>) -> Result<bool, RecvError> {
         loop {
-            match fds::recv(&*self.socket, &mut bytes, RecvFlags::DONTWAIT) {
-                Ok(Some(fds)) => {
-                    if let Some(tag) = bytes.first_chunk::<8>() {
-                        inbox.handles.insert(u64::from_le_bytes(*tag), fds);
-                    }
-                }
-                Ok(None) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(true),
-                Err(error) => return Err(error),
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
+            match poll(&mut socket, timeout.as_ref()) {
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(RecvError::System(error.into())),
             }
+        }
+    }
+
+    /// Takes in one packet from the socket: a bell, or the handles of a message to come.
+    fn take_packet(&self, inbox: &mut Inbox, flags: RecvFlags) -> io::Result<Packet> {
+        match fds::recv_up_to(PACKET, &self.socket, &mut inbox.packet, flags) {
+            Ok(Some(fds)) => {
+                if let Some(tag) = inbox.packet.first_chunk::<8>() {
+                    inbox.handles.insert(u64::from_le_bytes(*tag), fds);
+                }
+                Ok(Packet::One)
+            }
+            Ok(None) => Ok(Packet::End),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Ok(Packet::None),
+                io::ErrorKind::ConnectionReset => Ok(Packet::End),
+                // Its handles are lost. That is told to whoever receives their message.
+                io::ErrorKind::InvalidData => Ok(Packet::One),
+                _ => Err(error),
+            },
         }
     }
 }
@@ -242,22 +318,33 @@ impl<T: DeserializeOwned> Receiver<T> {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvError> {
-        let locked = match deadline {
-            None => Some(self.inbox.lock()),
-            Some(deadline) => self.inbox.try_lock_until(deadline),
-        };
-        let mut inbox = locked.ok_or(RecvError::Empty)?;
-        let mut bytes = std::mem::take(&mut inbox.bytes);
-        bytes.clear();
-        let received = self.recv_raw(&mut inbox, &mut bytes, deadline);
-        drop(inbox);
-        // The decoding runs the value's own code: no lock may be held.
-        let result = received.and_then(|fds| Ok(transfer::decode(&bytes, fds)?));
-        if bytes.capacity() <= KEPT {
-            self.inbox.lock().bytes = bytes;
-        }
-        result
+        with_scratch(|bytes| {
+            let fds = self.recv_encoded(bytes, deadline)?;
+            // The decoding runs the value's own code; no lock is held.
+            Ok(transfer::decode(bytes, fds)?)
+        })
     }
+}
+
+/// Runs `work` with an empty buffer of this thread.
+fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    // Taken, not borrowed: a value's own `Deserialize` may receive something, too.
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let result = work(&mut scratch);
+    if scratch.capacity() <= KEPT {
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+#[derive(PartialEq)]
+enum Packet {
+    One,
+    /// There is none.
+    None,
+    /// The other end is gone.
+    End,
 }
 
 enum Slept {
@@ -306,7 +393,7 @@ impl<'de, T> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         type Handles = Vec<(u64, Vec<Fd<OwnedFd>>)>;
         let (ring, socket, handles) = <(Ring, Fd<OwnedFd>, Handles)>::deserialize(deserializer)?;
-        let receiver = Self::new(ring, Arc::new(socket.0));
+        let receiver = Self::new(ring, socket.0);
         receiver.inbox.lock().handles =
             handles.into_iter().map(|(tag, fds)| (tag, fds.into_iter().map(|fd| fd.0).collect())).collect();
         Ok(receiver)

@@ -5,17 +5,14 @@ use std::{
     cell::RefCell,
     fmt, io,
     marker::PhantomData,
-    os::fd::{AsFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
 use mp_core::{
     fds::{self, Bundle},
-    shared::{Ring, Wake},
+    shared::{PutError, Ring, Wake},
     transfer::{self, Fd, Handle},
 };
 use rustix::{
@@ -28,7 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::SendError;
 
 /// How long a send waits for room before it looks whether the other end is still there.
-const SLICE: Duration = Duration::from_millis(100);
+const SLICE: Duration = Duration::from_millis(20);
 /// A scratch buffer larger than this is not kept.
 const KEPT: usize = 1 << 20;
 
@@ -39,10 +36,12 @@ thread_local! {
 /// Sends messages to a [`Receiver`](crate::Receiver) in another process or thread.
 ///
 /// May be shared by threads; each message is whole. It travels as an argument and in messages; the one who sent it away
-/// should not use it any more.
+/// should drop it: while it exists, the other end does not learn that the one who has it now is gone.
+///
+/// As a descriptor ([`AsFd`]) it is at its end when the receiver is gone; it says nothing about room.
 pub struct Sender<T> {
     ring: Ring,
-    socket: Arc<OwnedFd>,
+    socket: OwnedFd,
     /// The tick of the coarse clock at which the other end was last seen alive.
     seen_alive: AtomicI64,
     travelled: AtomicBool,
@@ -50,7 +49,7 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    pub(crate) fn new(ring: Ring, socket: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(ring: Ring, socket: OwnedFd) -> Self {
         Self {
             ring,
             socket,
@@ -97,12 +96,21 @@ impl<T> Sender<T> {
         self.send_until(value, Instant::now().checked_add(timeout))
     }
 
-    /// Sends bytes as they are; blocks while the connection is full. Python: `send_bytes()`.
+    /// Sends bytes as they are; blocks while the connection is full. Python: `send_bytes()`; for its `offset` and `size`
+    /// there are slices.
     ///
     /// # Errors
     /// As for [`Sender::send`].
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.send_raw(bytes, Vec::new(), None)
+    }
+
+    /// Sends bytes as they are if there is room.
+    ///
+    /// # Errors
+    /// As for [`Sender::try_send`].
+    pub fn try_send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.send_raw(bytes, Vec::new(), Some(Instant::now()))
     }
 
     /// Sends a value that was encoded before; blocks while the connection is full.
@@ -137,50 +145,47 @@ impl<T> Sender<T> {
         deadline: Option<Instant>,
     ) -> Result<(), SendError> {
         self.check_other_end()?;
-        let tag = if handles.is_empty() { 0 } else { self.send_handles(handles, deadline)? };
+        let bundle =
+            if handles.is_empty() { None } else { Some(Bundle::pack(handles).map_err(SendError::Handles)?) };
+        let tag = bundle.as_ref().map_or(0, Bundle::tag);
+        // The handles go right before the commit, when there is room for their message: a send that fails leaves none
+        // behind, and those of a message that can be received have arrived.
+        let mut deliver =
+            || bundle.as_ref().map_or(Ok(()), |bundle| bundle.send(&self.socket, SendFlags::DONTWAIT));
         // What this sends does not matter, only that the socket becomes readable; if it is full, it is.
-        let bell = || drop(fds::send(&*self.socket, &[], &[], SendFlags::DONTWAIT));
+        let bell = || drop(fds::send(&self.socket, &[], &[], SendFlags::DONTWAIT));
         let wake = Wake::Bell(&bell);
-        if self.ring.try_put(bytes, tag, wake, &mut || Ok(()))?.is_some() {
-            return Ok(());
-        }
+        let mut outcome = self.ring.try_put(bytes, tag, wake, &mut deliver);
         loop {
-            let now = Instant::now();
-            let slice = now + SLICE;
-            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-            match self.ring.put(bytes, tag, Some(until), wake, || Ok(())) {
-                Err(mp_core::shared::PutError::Full) => {
-                    self.seen_alive.store(i64::MIN, Ordering::Relaxed);
-                    self.check_other_end()?;
-                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                        return Err(SendError::Full);
-                    }
+            match outcome {
+                Ok(Some(())) => return Ok(()),
+                Ok(None) | Err(PutError::Full) => {}
+                Err(PutError::Handles(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_for_packets(deadline);
                 }
-                outcome => return Ok(outcome?),
+                // Reset: it died with something unread.
+                Err(PutError::Handles(error))
+                    if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+                {
+                    return Err(SendError::Disconnected);
+                }
+                Err(error) => return Err(error.into()),
             }
+            self.seen_alive.store(i64::MIN, Ordering::Relaxed);
+            self.check_other_end()?;
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(SendError::Full);
+            }
+            outcome = self.ring.put(bytes, tag, Some(slice(deadline)), wake, &mut deliver).map(Some);
         }
     }
 
-    /// Sends the handles ahead of their message; the receiver keeps them until the message comes.
-    fn send_handles(&self, handles: Vec<Handle>, deadline: Option<Instant>) -> Result<u64, SendError> {
-        let bundle = Bundle::pack(handles).map_err(SendError::Handles)?;
-        loop {
-            match bundle.send(&*self.socket, SendFlags::DONTWAIT) {
-                Ok(()) => return Ok(bundle.tag()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return Err(SendError::Disconnected);
-                }
-                Err(error) => return Err(SendError::Handles(error)),
-            }
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                return Err(SendError::Full);
-            }
-            let until = deadline.map_or(now + SLICE, |deadline| deadline.min(now + SLICE));
-            let timeout = Timespec::try_from(until - now).ok();
-            let _ = poll(&mut [PollFd::new(&*self.socket, PollFlags::OUT)], timeout.as_ref());
-        }
+    /// Waits until the socket takes packets again, for a slice of time at most.
+    fn wait_for_packets(&self, deadline: Option<Instant>) {
+        let left = slice(deadline).saturating_duration_since(Instant::now());
+        // Whatever ends this, the caller looks for itself.
+        let _ =
+            poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Timespec::try_from(left).ok().as_ref());
     }
 
     /// An orderly end is a flag in shared memory; a death is seen on the socket, asked once per tick of the coarse clock.
@@ -192,7 +197,7 @@ impl<T> Sender<T> {
         let now = clock_gettime(ClockId::MonotonicCoarse);
         let tick = now.tv_sec * 1_000_000_000 + now.tv_nsec;
         if self.seen_alive.load(Ordering::Relaxed) != tick {
-            let mut socket = [PollFd::new(&*self.socket, PollFlags::empty())];
+            let mut socket = [PollFd::new(&self.socket, PollFlags::empty())];
             let none = Timespec { tv_sec: 0, tv_nsec: 0 };
             if poll(&mut socket, Some(&none)).is_ok() && socket[0].revents().contains(PollFlags::HUP) {
                 return Err(SendError::Disconnected);
@@ -203,10 +208,22 @@ impl<T> Sender<T> {
     }
 }
 
+/// The end of the next slice of waiting.
+fn slice(deadline: Option<Instant>) -> Instant {
+    let slice = Instant::now() + SLICE;
+    deadline.map_or(slice, |deadline| deadline.min(slice))
+}
+
+impl<T> AsFd for Sender<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if !*self.travelled.get_mut() {
-            let bell = || drop(fds::send(&*self.socket, &[], &[], SendFlags::DONTWAIT));
+            let bell = || drop(fds::send(&self.socket, &[], &[], SendFlags::DONTWAIT));
             // A corrupt ring has no end to be marked.
             let _ = self.ring.close(Wake::Bell(&bell));
         }
@@ -232,6 +249,6 @@ impl<T> Serialize for Sender<T> {
 impl<'de, T> Deserialize<'de> for Sender<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (ring, socket) = <(Ring, Fd<OwnedFd>)>::deserialize(deserializer)?;
-        Ok(Self::new(ring, Arc::new(socket.0)))
+        Ok(Self::new(ring, socket.0))
     }
 }

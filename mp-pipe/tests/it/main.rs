@@ -1,3 +1,14 @@
 //! Connections between real processes.
 
 mod connection;
+mod deaths;
+mod handles;
+mod interrupted;
+mod large;
+mod python;
+mod waiting;
+
+/// Bytes that prove that a message is whole and is the one that it says.
+fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| (seed.wrapping_mul(31).wrapping_add(i) % 251) as u8).collect()
+}
