@@ -188,11 +188,18 @@ impl Word {
         self.sleep(deadline, cap, look)
     }
 
+    /// Whether the last change was made on another CPU than the calling thread's.
+    #[inline]
+    #[must_use]
+    pub fn changed_elsewhere(&self) -> bool {
+        self.cpu.load(Ordering::Relaxed) != futex::current_cpu()
+    }
+
     /// Waits a little for the count to leave `seen`, if whoever changes it runs on another CPU than this thread; whether
     /// it has left.
     #[must_use]
     pub fn spin(&self, seen: u32) -> bool {
-        if self.cpu.load(Ordering::Relaxed) == futex::current_cpu() {
+        if !self.changed_elsewhere() {
             return self.count() != seen;
         }
         let start = Instant::now();
