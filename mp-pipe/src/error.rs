@@ -7,6 +7,18 @@ use mp_core::{
     transfer::{DecodeError, EncodeError},
 };
 
+/// A channel could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// It could not be given its sockets.
+    #[error("a channel cannot be made: it could not be given its sockets: {0}")]
+    Sockets(io::Error),
+    /// ipc-channel could not be handed the sockets; it needs a directory for temporary files, once per process.
+    #[error("a channel cannot be made: ipc-channel could not be handed its sockets: {0}")]
+    Exchange(io::Error),
+}
+
 /// A message was not sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

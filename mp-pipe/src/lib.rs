@@ -3,14 +3,16 @@
 //! (The guided tour grows with the crate.)
 #![forbid(unsafe_code)]
 
+mod channel;
 mod connection;
 mod error;
 mod receiver;
 mod sender;
 mod wait;
 
+pub use channel::{ChannelReceiver, ChannelSender, channel};
 pub use connection::{Connection, pipe, simplex, unbounded};
-pub use error::{RecvError, SendError};
+pub use error::{ChannelError, RecvError, SendError};
 pub use mp_core::shared::RegionError;
 pub use receiver::Receiver;
 pub use sender::Sender;

@@ -1,5 +1,6 @@
 //! Connections between real processes.
 
+mod channel;
 mod connection;
 mod deaths;
 mod handles;
