@@ -13,7 +13,7 @@ use crate::{
     panics::catch_panic,
     role,
     sys::{self, image::Fingerprint},
-    wire::{Call, Identity, Payload, Report, Start, Wire, Work},
+    wire::{Bytes, Call, Identity, Payload, Report, Start, Wire, Work},
 };
 
 /// The exit code of a child that could not become one, as a shell uses for a command that cannot be run.
@@ -71,7 +71,7 @@ pub(crate) fn install_streams(given: [bool; 3], fds: &mut Vec<OwnedFd>, blank: b
     }
 }
 
-type Prepared = (Trampoline, Vec<u8>, Vec<OwnedFd>);
+type Prepared = (Trampoline, Bytes, Vec<OwnedFd>);
 
 fn prepare(image: &Fingerprint, call: Call, fds: Vec<OwnedFd>) -> Result<Prepared, Refusal> {
     if image != Fingerprint::own() {
@@ -85,7 +85,7 @@ fn prepare(image: &Fingerprint, call: Call, fds: Vec<OwnedFd>) -> Result<Prepare
 }
 
 /// Runs the call, reports, and returns the exit code.
-fn run(wire: &Wire, trampoline: Trampoline, bytes: Vec<u8>, fds: Vec<OwnedFd>) -> i32 {
+fn run(wire: &Wire, trampoline: Trampoline, bytes: Bytes, fds: Vec<OwnedFd>) -> i32 {
     let (report, fds, code) = match catch_panic(|| trampoline(bytes, fds)) {
         Ok(Ok(result)) => match Payload::pack(result) {
             Ok((payload, fds)) => (Report::Returned(payload), fds, 0),

@@ -13,6 +13,7 @@ pub use crate::sys::image::FnPointer;
 use crate::{
     sys::image,
     transfer::{self, DecodeError, EncodeError, Parcel},
+    wire::Bytes,
 };
 
 /// What can be called in another process: functions and closures that capture nothing, with up to eight arguments.
@@ -72,7 +73,7 @@ pub(crate) enum CallError {
     Result(EncodeError),
 }
 
-pub(crate) type Trampoline = fn(Vec<u8>, Vec<OwnedFd>) -> Result<Parcel, CallError>;
+pub(crate) type Trampoline = fn(Bytes, Vec<OwnedFd>) -> Result<Parcel, CallError>;
 
 pub(crate) fn trampoline<F, Args>(_: F) -> Trampoline
 where

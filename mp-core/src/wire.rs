@@ -6,7 +6,8 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, Write},
+    io::{self, Write},
+    ops::Deref,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -23,7 +24,10 @@ use crate::{
     fds,
     limits::Limits,
     start::StartMethod,
-    sys::image::Fingerprint,
+    sys::{
+        image::Fingerprint,
+        sealed::{self, Sealed},
+    },
     transfer::Parcel,
 };
 
@@ -116,9 +120,9 @@ impl Payload {
     }
 
     /// The reverse: the bytes, and the descriptors that belong to the value.
-    pub(crate) fn unpack(self, mut fds: Vec<OwnedFd>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    pub(crate) fn unpack(self, mut fds: Vec<OwnedFd>) -> io::Result<(Bytes, Vec<OwnedFd>)> {
         match self {
-            Self::Inline(bytes) => Ok((bytes, fds)),
+            Self::Inline(bytes) => Ok((Bytes::Own(bytes), fds)),
             Self::Memory(len) => {
                 let bytes = contents(fds.pop())?;
                 if bytes.len() as u64 == len {
@@ -131,20 +135,34 @@ impl Payload {
     }
 }
 
+/// Bytes that arrived.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    Own(Vec<u8>),
+    Mapped(Sealed),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
+        }
+    }
+}
+
 fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let mut memory = File::from(memfd_create("mp-payload", MemfdFlags::CLOEXEC)?);
+    let mut memory = File::from(memfd_create("mp-payload", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     memory.write_all(bytes)?;
+    sealed::seal(&memory)?;
     Ok(memory.into())
 }
 
-fn contents(memory: Option<OwnedFd>) -> io::Result<Vec<u8>> {
-    let mut memory = File::from(memory.ok_or(io::ErrorKind::InvalidData)?);
-    let len = usize::try_from(memory.metadata()?.len()).map_err(|_| io::ErrorKind::InvalidData)?;
-    memory.rewind()?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    memory.read_to_end(&mut bytes)?;
-    Ok(bytes)
+fn contents(memory: Option<OwnedFd>) -> io::Result<Bytes> {
+    let memory = memory.ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Bytes::Mapped(Sealed::new(&memory)?))
 }
 
 /// What one look at the wire brought.
@@ -213,7 +231,7 @@ impl Wire {
         let Some(mut fds) = fds::recv_up_to(len, &self.0, &mut bytes, flags)? else { return Ok(Heard::End) };
         let bytes = match bytes.split_first() {
             Some((0, frame)) => frame,
-            Some((1, [])) => &contents(fds.pop())?,
+            Some((1, [])) => &*contents(fds.pop())?,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         let frame = codec::read(bytes)

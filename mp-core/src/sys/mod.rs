@@ -10,3 +10,4 @@ pub(crate) mod map;
 pub(crate) mod mutex;
 pub(crate) mod plain;
 pub(crate) mod process;
+pub(crate) mod sealed;
