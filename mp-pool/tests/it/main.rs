@@ -1,4 +1,11 @@
 //! Pools of real processes.
 
 mod basic;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../../mp-core/tests/it/common.rs"]
+mod common;
 mod deaths;
+mod helpers;
+mod known_failures;
+mod python;
+mod python_life;

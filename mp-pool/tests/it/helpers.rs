@@ -1,0 +1,64 @@
+//! What several modules need, besides what `common` shares with the tests of processes.
+
+use std::{os::fd::OwnedFd, time::Duration};
+
+use mp_lock::Barrier;
+use mp_pool::Pool;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+
+use crate::common::{ends_within, watch};
+
+pub fn square(x: u64) -> u64 {
+    x * x
+}
+
+/// The process ids of all workers, in some order: each of them takes part in a meeting.
+pub fn pids(pool: &Pool) -> Vec<u32> {
+    let all = pool.workers();
+    let meeting = Barrier::new(all.try_into().unwrap()).unwrap();
+    let meet = |meeting: Barrier| {
+        meeting.wait().unwrap();
+        std::process::id()
+    };
+    let mut pids = pool.map(meet, vec![meeting; all]).unwrap();
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), all, "a worker took part twice");
+    pids
+}
+
+/// The workers, to be missed when they are gone.
+pub fn watch_all(pool: &Pool) -> Vec<OwnedFd> {
+    pids(pool).into_iter().map(watch).collect()
+}
+
+pub fn all_end_within(workers: &[OwnedFd], time: Duration) -> bool {
+    workers.iter().all(|worker| ends_within(worker, time))
+}
+
+/// Cannot be encoded if it is odd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct OnlyEven(pub u64);
+
+impl Serialize for OnlyEven {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !self.0.is_multiple_of(2) {
+            return Err(S::Error::custom(format!("{} is odd", self.0)));
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+/// Cannot be decoded if it is odd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ReadsEven(pub u64);
+
+impl<'de> Deserialize<'de> for ReadsEven {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        if !number.is_multiple_of(2) {
+            return Err(D::Error::custom(format!("{number} is odd")));
+        }
+        Ok(Self(number))
+    }
+}
