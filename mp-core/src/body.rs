@@ -1,15 +1,14 @@
 //! What a child process does instead of `main`: set itself up, make the call, report, end.
 
-use std::os::fd::{AsFd, OwnedFd};
-
-use rustix::{
-    fs::{Mode, OFlags},
-    process::Signal,
-};
-
 use crate::{
     call::{CallError, Trampoline},
     error::Refusal,
+    os::{
+        self,
+        fd::{AsFd, OwnedFd},
+        fs::{Mode, OFlags},
+        process::Signal,
+    },
     panics::catch_panic,
     role,
     sys::{self, image::Fingerprint},
@@ -43,8 +42,8 @@ pub(crate) fn follow_parent(identity: &Identity) {
     if identity.detached {
         return;
     }
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
+    let _ = os::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let parent = os::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
     if parent != identity.parent_pid {
         // It died before the line above.
         sys::process::exit_now(CANNOT_RUN);
@@ -61,7 +60,7 @@ pub(crate) fn install_streams(given: [bool; 3], fds: &mut Vec<OwnedFd>, blank: b
         let fd = if given {
             streams.next()
         } else if number == 0 && blank {
-            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+            os::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
         } else {
             None
         };

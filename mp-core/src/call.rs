@@ -5,12 +5,11 @@
 //! result. What travels is the trampoline's distance from a fixed point of the image; the type of arguments and result
 //! is right by construction, because one and the same trampoline was named by the caller and is run by the callee.
 
-use std::os::fd::OwnedFd;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 pub use crate::sys::image::FnPointer;
 use crate::{
+    os::fd::OwnedFd,
     sys::image,
     transfer::{self, DecodeError, EncodeError, Parcel},
     wire::Bytes,

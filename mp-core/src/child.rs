@@ -3,17 +3,20 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use rustix::{net::RecvFlags, process::Signal};
 use serde::de::DeserializeOwned;
 
 use crate::{
     error::{ExitStatus, JoinError},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        net::RecvFlags,
+        process::Signal,
+    },
     reaper::{Entry, Kind},
     start::{StartMethod, Started},
     transfer,

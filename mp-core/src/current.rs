@@ -3,15 +3,16 @@
 use std::{
     fs, io,
     num::NonZeroUsize,
-    os::fd::{AsFd, OwnedFd},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open};
-
 use crate::{
+    os::{
+        fd::{AsFd, OwnedFd},
+        process::{Pid, PidfdFlags, Signal, getppid, pidfd_open},
+    },
     reaper::{self, Entry, wait_readable},
     role,
     start::StartMethod,

@@ -67,6 +67,12 @@ impl fmt::Display for ExitStatus {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// This crate cannot start processes on this operating system yet.
+    #[error(
+        "a process cannot be started: this is not supported on {} yet, only on Linux",
+        std::env::consts::OS
+    )]
+    Unsupported,
     /// This program never said where its child processes begin.
     #[error(
         "a process cannot be started before `init`: make `mp_core::init();` the first line of `main` (in a test: \

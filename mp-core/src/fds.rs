@@ -8,20 +8,22 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::{
-    io::{Errno, retry_on_intr},
-    net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
-        socketpair,
+use crate::{
+    os::{
+        self,
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        io::{Errno, retry_on_intr},
+        net::{
+            AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+            SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
+            socketpair,
+        },
     },
+    transfer::Handle,
 };
-
-use crate::transfer::Handle;
 
 /// The kernel's SCM_MAX_FD.
 const PER_PACKET: usize = 253;
@@ -49,7 +51,7 @@ fn send_packet(
     fds: &[BorrowedFd<'_>],
     flags: SendFlags,
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PER_PACKET))];
+    let mut space = [MaybeUninit::uninit(); os::cmsg_space!(ScmRights(PER_PACKET))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::INVAL.into());
@@ -112,7 +114,7 @@ fn recv_packet(
     fds: &mut Vec<OwnedFd>,
     flags: RecvFlags,
 ) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PER_PACKET))];
+    let mut space = [MaybeUninit::uninit(); os::cmsg_space!(ScmRights(PER_PACKET))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
     let received = retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(into)], &mut control, flags))?;

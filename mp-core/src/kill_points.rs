@@ -27,6 +27,9 @@ pub use armed::{Point, arm, disarm, mutate};
 mod armed {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+    #[cfg(not(mp_loom))]
+    use crate::os::process::{Signal, getpid, kill_process};
+
     macro_rules! points {
         ($($(#[$doc:meta])* $name:ident,)*) => {
             /// A place between two steps.
@@ -110,7 +113,7 @@ mod armed {
     #[cold]
     fn die_if_due() {
         if ARMED.fetch_sub(1, Ordering::SeqCst) & 0xffff_ffff == 1 {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let _ = kill_process(getpid(), Signal::KILL);
             loop {
                 std::thread::park();
             }

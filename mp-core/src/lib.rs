@@ -1,7 +1,8 @@
 //! Processes for Rust: start a function in another process, pass it handles, share memory with it.
 //!
 //! The counterpart of Python's `multiprocessing.Process`, and the ground that `mp-lock`, `mp-queue`, `mp-pipe` and
-//! `mp-pool` stand on. Linux only. This page is a tour; each type has the details.
+//! `mp-pool` stand on. Linux only so far: elsewhere it compiles, and every start is
+//! [`StartError::Unsupported`]. This page is a tour; each type has the details.
 //!
 //! # The first line of `main`
 //!
@@ -138,6 +139,10 @@
 //! killed at any instruction; [`call`] names functions by what travels; [`fds`] sends descriptors.
 #![deny(unsafe_code)]
 #![allow(clippy::needless_doctest_main, reason = "the place of `init` in `main` is the point")]
+#![cfg_attr(
+    any(mp_unsupported, not(target_os = "linux")),
+    allow(dead_code, reason = "where nothing can be made, what it could do is never called")
+)]
 #![cfg_attr(mp_loom, allow(dead_code, unused_imports, reason = "the models use part of the crate"))]
 
 mod body;
@@ -173,4 +178,6 @@ pub use role::init;
 #[doc(hidden)]
 pub use role::init_test;
 pub use start::{StartMethod, server::fork_server_pid, set_start_method, start_method};
+#[doc(hidden)]
+pub use sys::os;
 pub use threads::spawn_thread;

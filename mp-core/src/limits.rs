@@ -3,13 +3,16 @@
 //! The new process sets its own limits before it decodes its arguments, so that they hold for everything it does in the
 //! name of its starter, and so that they need nothing between fork and exec.
 
-use rustix::{
-    process::{Resource, Rlimit},
-    thread::CpuSet,
-};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Refusal;
+use crate::{
+    error::Refusal,
+    os::{
+        self,
+        process::{Resource, Rlimit},
+        thread::CpuSet,
+    },
+};
 
 /// Limits of a new process; what is `None` stays as it is in the process that starts it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -27,20 +30,20 @@ impl Limits {
     pub(crate) fn apply(&self) -> Result<(), Refusal> {
         let refused = |limit: &str| {
             let limit = limit.to_owned();
-            move |cause: rustix::io::Errno| Refusal::Limit { limit, cause: cause.to_string() }
+            move |cause: os::io::Errno| Refusal::Limit { limit, cause: cause.to_string() }
         };
         let set = |resource, soft, hard| {
-            rustix::process::setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) })
+            os::process::setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) })
         };
         if let Some(nice) = self.nice {
-            rustix::process::setpriority_process(None, nice).map_err(refused("nice"))?;
+            os::process::setpriority_process(None, nice).map_err(refused("nice"))?;
         }
         if let Some(cpus) = &self.cpus {
             let mut set = CpuSet::new();
             for cpu in cpus.iter().filter(|cpu| (**cpu as usize) < CpuSet::MAX_CPU) {
                 set.set(*cpu as usize);
             }
-            rustix::thread::sched_setaffinity(None, &set).map_err(refused("CPUs"))?;
+            os::thread::sched_setaffinity(None, &set).map_err(refused("CPUs"))?;
         }
         if let Some(seconds) = self.cpu_time {
             // A second between the two: SIGXCPU, which says what happened, comes before SIGKILL, which does not.

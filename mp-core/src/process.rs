@@ -3,13 +3,11 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -17,6 +15,11 @@ use crate::{
     child::Child,
     error::StartError,
     limits::Limits,
+    os::{
+        self,
+        fd::{AsFd, OwnedFd},
+        fs::{Mode, OFlags},
+    },
     role::{self, Origin},
     start::{self, Plan, StartMethod, reexec::valid_variable},
     sys::image::{self, Fingerprint},
@@ -216,6 +219,9 @@ impl Process {
         Args: Serialize + DeserializeOwned,
         F::Output: Serialize + DeserializeOwned,
     {
+        if !os::SUPPORTED {
+            return Err(StartError::Unsupported);
+        }
         let origin = role::ready().ok_or(StartError::NotInitialised)?;
         let trampoline =
             image::offset_of(call::trampoline::<F, Args>(function)).ok_or(StartError::OtherImage)?;
@@ -301,7 +307,7 @@ fn resolve(stream: Option<Stream>, number: u32, always: bool) -> io::Result<Opti
         };
         match copy {
             // This process has closed the stream; so it is closed, or leads nowhere, in the other, too.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => Ok(None),
+            Err(error) if error.raw_os_error() == Some(os::io::Errno::BADF.raw_os_error()) => Ok(None),
             copy => copy.map(Some),
         }
     };
@@ -310,7 +316,7 @@ fn resolve(stream: Option<Stream>, number: u32, always: bool) -> io::Result<Opti
         (Some(Stream::Inherit), 0) => inherited(),
         (Some(Stream::Null), _) => {
             let flags = OFlags::RDWR | OFlags::CLOEXEC;
-            Ok(Some(rustix::fs::open("/dev/null", flags, Mode::empty())?))
+            Ok(Some(os::fs::open("/dev/null", flags, Mode::empty())?))
         }
         (None | Some(Stream::Inherit), _) if always => inherited(),
         (None | Some(Stream::Inherit), _) => Ok(None),

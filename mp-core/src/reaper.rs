@@ -8,7 +8,6 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -19,14 +18,20 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll},
-    io::retry_on_intr,
-    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid},
-    time::Timespec,
-};
 
-use crate::{error::ExitStatus, start, threads, wire::Identity};
+use crate::{
+    error::ExitStatus,
+    os::{
+        self,
+        event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll},
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        io::retry_on_intr,
+        process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid},
+        time::Timespec,
+    },
+    start, threads,
+    wire::Identity,
+};
 
 /// A started process as all its handles and the reaper see it.
 #[derive(Debug)]
@@ -90,11 +95,11 @@ impl Entry {
                     (Some(code), _) => ExitStatus::exited(code),
                     (None, signal) => ExitStatus::killed(signal.unwrap_or(0), ended.dumped()),
                 }),
-                Err(rustix::io::Errno::CHILD) if self.gone()? => {
+                Err(os::io::Errno::CHILD) if self.gone()? => {
                     // Somebody else in this process reaped every child it could find; how it ended is lost.
                     Some(ExitStatus::exited(255))
                 }
-                Err(rustix::io::Errno::CHILD) => None,
+                Err(os::io::Errno::CHILD) => None,
                 Err(error) => return Err(error.into()),
             };
             if status.is_some()
@@ -131,7 +136,7 @@ impl Entry {
     /// Sends a signal; a process that has ended is left alone.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) | Err(os::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -161,17 +166,14 @@ impl Drop for Claim<'_> {
 }
 
 /// Waits until one of `fds` is readable or at its end, at most until `deadline`; never early, and says which are.
-pub(crate) fn wait_readable(
-    fds: &[rustix::fd::BorrowedFd<'_>],
-    deadline: Option<Instant>,
-) -> io::Result<Vec<bool>> {
+pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let ready = match poll(&mut polled, timeout.as_ref()) {
             Ok(ready) => ready,
-            Err(rustix::io::Errno::INTR) => 0,
+            Err(os::io::Errno::INTR) => 0,
             Err(error) => return Err(error.into()),
         };
         if ready > 0 || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -227,7 +229,7 @@ impl Reaper {
             // Interrupted, or out of memory: try again, in the second case a little later.
             let ready = match epoll::wait(&self.epoll, &mut events, None) {
                 Ok((ready, _)) => ready,
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(os::io::Errno::INTR) => continue,
                 Err(_) => {
                     thread::sleep(Duration::from_millis(50));
                     continue;
@@ -236,7 +238,7 @@ impl Reaper {
             for event in ready {
                 match event.data.u64() {
                     BELL => {
-                        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+                        let _ = os::io::read(&self.bell, &mut [0; 8]);
                         queue.try_iter().for_each(|job| job());
                     }
                     id => {
@@ -257,7 +259,7 @@ impl Reaper {
             epoll::EventData::new_u64(entry.id),
             epoll::EventFlags::IN,
         ) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+            Ok(()) | Err(os::io::Errno::EXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -272,7 +274,7 @@ impl Reaper {
 pub(crate) fn on_lasting_thread<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
-    if rustix::thread::gettid() == rustix::process::getpid() {
+    if os::thread::gettid() == os::process::getpid() {
         return Ok(job());
     }
     let reaper = reaper()?;
@@ -282,7 +284,7 @@ pub(crate) fn on_lasting_thread<R: Send + 'static>(
     });
     reaper.jobs.send(boxed).map_err(|_| io::Error::other("the starting thread has ended"))?;
     // Fails only when the counter is full, and then the thread is awake anyway.
-    let _ = rustix::io::write(&reaper.bell, &1_u64.to_ne_bytes());
+    let _ = os::io::write(&reaper.bell, &1_u64.to_ne_bytes());
     answered.recv().map_err(io::Error::other)
 }
 

@@ -6,20 +6,14 @@
 //! the frame on it must bear the same number. A program that starts processes without having called `init` gets an error
 //! at once; that is also the guard against programs that start themselves without end.
 
-use std::{
-    ffi::OsStr,
-    io::Write,
-    os::fd::{AsFd, AsRawFd},
-    sync::OnceLock,
-    thread,
-};
+use std::{ffi::OsStr, io::Write, sync::OnceLock, thread};
 
 use parking_lot::Mutex;
-use rustix::net::RecvFlags;
 
 use crate::{
     body,
     error::Refusal,
+    os::net::RecvFlags,
     reaper,
     start::{reexec, serve::serve, set_start_method},
     sys::{self, image::Fingerprint},
@@ -140,11 +134,11 @@ fn become_child(role: &OsStr) -> ! {
         .and_then(|role| role.strip_prefix(VERSION)?.strip_prefix(':'))
         .and_then(|nonce| u64::from_str_radix(nonce, 16).ok())
         .unwrap_or_else(|| refuse("its value is of another version"));
-    let wire = rustix::io::fcntl_dupfd_cloexec(sys::process::stdin(), 3)
+    let wire = sys::process::take_stdin()
         .ok()
         .and_then(Wire::genuine)
         .unwrap_or_else(|| refuse("standard input is not the socket of a parent process"));
-    sys::process::close_all_except(wire.as_fd().as_raw_fd());
+    sys::process::close_all_except(&wire);
     sys::process::remove_env(VARIABLE);
     let (start, fds) = match wire.recv::<Start>(RecvFlags::empty()) {
         Ok(Heard::Frame(start, fds)) if start.nonce == nonce => (start, fds),

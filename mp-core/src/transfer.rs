@@ -26,12 +26,15 @@ use std::{
     any::type_name,
     cell::RefCell,
     ops::{Deref, DerefMut},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use crate::{codec, shared::Region};
+use crate::{
+    codec,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    shared::Region,
+};
 
 /// A value could not be turned into bytes and handles.
 #[derive(Debug, thiserror::Error)]

@@ -5,17 +5,12 @@
 //! its handshake: the kernel tells the sender when a process ends with the frame unread.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::{self, Write},
     ops::Deref,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::{
-    fs::{MemfdFlags, memfd_create},
-    io::{Errno, retry_on_intr},
-    net::{RecvFlags, SendFlags, SocketType},
-};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -23,8 +18,16 @@ use crate::{
     error::{PanicReport, Refusal},
     fds,
     limits::Limits,
+    os::{
+        self,
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        fs::{MemfdFlags, memfd_create},
+        io::{Errno, retry_on_intr},
+        net::{RecvFlags, SendFlags, SocketType},
+    },
     start::StartMethod,
     sys::{
+        self,
         image::Fingerprint,
         sealed::{self, Sealed},
     },
@@ -71,7 +74,7 @@ pub(crate) struct Surroundings {
     /// Whether the server's environment is to be dropped.
     pub(crate) clear: bool,
     /// Names with their values, or with nothing if they are to be removed.
-    pub(crate) environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub(crate) environment: Vec<(OsString, Option<OsString>)>,
 }
 
 /// Who a process is.
@@ -179,24 +182,18 @@ pub(crate) enum Heard<T> {
 #[derive(Debug)]
 pub(crate) struct Wire(OwnedFd);
 
-/// Numbers below 3 are the standard streams, also in a program that has closed them: nothing else may get them.
-fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?) }
-}
-
 impl Wire {
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = fds::pair()?;
-        Ok((Self(above_streams(ours)?), above_streams(theirs)?))
+        Ok((Self(sys::process::above_streams(ours)?), sys::process::above_streams(theirs)?))
     }
 
     /// The wire that this process was started with, if `fd` really is one: a socket whose other end belongs to the same
     /// user.
     pub(crate) fn genuine(fd: OwnedFd) -> Option<Self> {
-        let kind = rustix::net::sockopt::socket_type(&fd).ok()?;
-        let peer = rustix::net::sockopt::socket_peercred(&fd).ok()?;
-        (kind == SocketType::SEQPACKET && peer.uid == rustix::process::geteuid()).then_some(Self(fd))
+        let kind = os::net::sockopt::socket_type(&fd).ok()?;
+        let peer = os::net::sockopt::socket_peercred(&fd).ok()?;
+        (kind == SocketType::SEQPACKET && peer.uid == os::process::geteuid()).then_some(Self(fd))
     }
 
     /// The wire that came with a request to fork.
@@ -219,7 +216,7 @@ impl Wire {
     pub(crate) fn recv<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Heard<T>> {
         // The length first: a buffer for the longest frame would cost more than all the rest.
         let peek = flags | RecvFlags::PEEK | RecvFlags::TRUNC;
-        let len = match retry_on_intr(|| rustix::net::recv(&self.0, &mut [0_u8; 1], peek)) {
+        let len = match retry_on_intr(|| os::net::recv(&self.0, &mut [0_u8; 1], peek)) {
             Ok((_, len)) => len,
             Err(Errno::CONNRESET) => return Ok(Heard::Unread),
             Err(error) => return Err(error.into()),

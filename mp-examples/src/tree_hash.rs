@@ -8,7 +8,6 @@ use std::{
     fmt::Write as _,
     fs::File,
     io::{self, IsTerminal, Read, Write},
-    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -31,11 +30,11 @@ pub struct Summary {
     pub errors: u64,
 }
 
-/// A path as its bytes, and what came of it: the digest in hex and the number of bytes, or why not.
-type Hashed = (Vec<u8>, Result<(String, u64), String>);
+/// A path, and what came of it: the digest in hex and the number of bytes, or why not.
+type Hashed = (OsString, Result<(String, u64), String>);
 
-fn hash(path: Vec<u8>) -> Hashed {
-    let result = hash_file(Path::new(&OsString::from_vec(path.clone())));
+fn hash(path: OsString) -> Hashed {
+    let result = hash_file(Path::new(&path));
     (path, result.map_err(|error| error.to_string()))
 }
 
@@ -105,13 +104,13 @@ pub fn run(
         "{spinner} {pos} files, {bytes_per_sec:.dim} {msg} [{elapsed}]",
     )?);
     let mut summary = Summary::default();
-    let mut lines: Vec<(Vec<u8>, String)> = Vec::new();
+    let mut lines: Vec<(OsString, String)> = Vec::new();
     let mut failed: Vec<(PathBuf, String)> = Vec::new();
     let walk = WalkDir::new(dir).follow_links(false).into_iter();
     let wanted =
         walk.filter_entry(|entry| entry.depth() == 0 || !skip.iter().any(|name| entry.file_name() == *name));
     let paths = wanted.filter_map(|entry| match entry {
-        Ok(entry) => entry.file_type().is_file().then(|| entry.into_path().into_os_string().into_vec()),
+        Ok(entry) => entry.file_type().is_file().then(|| entry.into_path().into_os_string()),
         Err(error) => {
             let path = error.path().unwrap_or(dir).to_owned();
             let cause = error.into_io_error().map_or_else(|| "a loop".to_owned(), |error| error.to_string());
@@ -130,18 +129,18 @@ pub fn run(
             }
             Err(cause) => {
                 summary.errors += 1;
-                bar.suspend(|| complain(&path, &cause));
+                bar.suspend(|| complain(path.as_encoded_bytes(), &cause));
             }
         }
     }
     bar.finish_and_clear();
     for (path, cause) in failed {
         summary.errors += 1;
-        complain(path.as_os_str().as_bytes(), &cause);
+        complain(path.as_os_str().as_encoded_bytes(), &cause);
     }
     lines.sort_unstable();
     for (path, hex) in &lines {
-        out.write_all(&line(hex, path))?;
+        out.write_all(&line(hex, path.as_encoded_bytes()))?;
     }
     out.flush()?;
     let workers = pool.workers();

@@ -1,14 +1,10 @@
 //! Both directions in one, and how connections are made.
 
-use std::{
-    borrow::Borrow,
-    ops::Deref,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Duration,
-};
+use std::{borrow::Borrow, ops::Deref, time::Duration};
 
 use mp_core::{
     fds,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     shared::{RegionError, Ring, RingOptions},
 };
 use serde::{Deserialize, Serialize};

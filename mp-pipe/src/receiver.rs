@@ -9,22 +9,23 @@ use std::{
     collections::HashMap,
     fmt, io,
     marker::PhantomData,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use mp_core::{
     fds::{self, Bundle},
+    os::{
+        self,
+        event::{PollFd, PollFlags, poll},
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        net::RecvFlags,
+        time::Timespec,
+    },
     shared::Ring,
     transfer::{self, Fd},
 };
 use parking_lot::{Mutex, MutexGuard};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    net::RecvFlags,
-    time::Timespec,
-};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::error::RecvError;
@@ -263,7 +264,7 @@ impl<T> Receiver<T> {
             let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
             match poll(&mut socket, timeout.as_ref()) {
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(0) | Err(os::io::Errno::INTR) => {}
                 Ok(_) => return Ok(true),
                 Err(error) => return Err(RecvError::System(error.into())),
             }

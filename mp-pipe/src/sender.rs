@@ -5,20 +5,20 @@ use std::{
     cell::RefCell,
     fmt, io,
     marker::PhantomData,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
 use mp_core::{
     fds::{self, Bundle},
+    os::{
+        event::{PollFd, PollFlags, poll},
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        net::SendFlags,
+        time::{ClockId, Timespec, clock_gettime},
+    },
     shared::{PutError, Ring, Wake},
     transfer::{self, Fd, Handle},
-};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    net::SendFlags,
-    time::{ClockId, Timespec, clock_gettime},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
-use rustix::{
+use mp_core::os::{
+    self,
     event::{PollFd, PollFlags, poll},
+    fd::{AsFd, BorrowedFd},
     time::Timespec,
 };
 
@@ -101,12 +102,12 @@ pub fn wait(sources: &[Source<'_>], timeout: Option<Duration>) -> io::Result<Vec
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut polled, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(os::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         for (position, (source, fd)) in sources.iter().zip(&polled).enumerate() {
             if fd.revents().contains(PollFlags::NVAL) {
-                return Err(io::Error::from_raw_os_error(rustix::io::Errno::BADF.raw_os_error()));
+                return Err(io::Error::from_raw_os_error(os::io::Errno::BADF.raw_os_error()));
             }
             if matches!(source, Source::Fd(_)) && !fd.revents().is_empty() {
                 ready.push(position);

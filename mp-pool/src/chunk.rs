@@ -3,15 +3,13 @@
 //! What runs a chunk in a worker is one function per task type, named by its place in the image; the worker itself knows
 //! no types. Each item's outcome is its own: a panic concerns nobody else.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mp_core::{
     PanicReport,
     call::{self, Function, Pointer},
     catch_panic,
+    os::fd::OwnedFd,
     shared::Slot,
     transfer::{self, EncodeError, Handle, Parcel},
 };

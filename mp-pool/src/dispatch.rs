@@ -7,15 +7,20 @@
 use std::{
     collections::VecDeque,
     io,
-    os::fd::OwnedFd,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
-use mp_core::Child;
+use mp_core::{
+    Child,
+    os::{
+        self,
+        event::{EventfdFlags, eventfd},
+        fd::OwnedFd,
+    },
+};
 use mp_pipe::Source;
 use parking_lot::{Condvar, Mutex};
-use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
     error::Error,
@@ -91,7 +96,7 @@ impl Dispatcher {
 
     fn kick(&self) {
         // Fails only when the counter is full, and then it is readable anyway.
-        let _ = rustix::io::write(&self.kick, &1_u64.to_ne_bytes());
+        let _ = os::io::write(&self.kick, &1_u64.to_ne_bytes());
     }
 
     /// Dispatches, or waits while somebody else does, until `done`.
@@ -136,7 +141,7 @@ impl Dispatcher {
                 let kick = Source::fd(&self.kick);
                 let sources: Vec<_> = seat.workers.iter().map(Worker::source).chain([kick]).collect();
                 mp_pipe::wait(&sources, None).map_err(Error::System)?;
-                let _ = rustix::io::read(&self.kick, &mut [0; 8]);
+                let _ = os::io::read(&self.kick, &mut [0; 8]);
             }
             quiet_since = None;
         }

@@ -3,15 +3,12 @@
 //! The dispatcher knows chunks and their jobs; only a job knows types. Answers are stored as they come and decoded by
 //! whoever asked for them.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use mp_core::ExitStatus;
+use mp_core::{ExitStatus, os::fd::OwnedFd};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 

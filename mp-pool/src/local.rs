@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::{Child, ExitStatus, JoinError, Process};
+use mp_core::{Child, ExitStatus, JoinError, Process, os::fd::OwnedFd};
 use mp_pipe::{RecvError, Source};
 
 use crate::{
@@ -30,7 +30,7 @@ pub(crate) struct Worker {
 
 /// Something that a worker did.
 pub(crate) enum Event {
-    Answered(Chunk, Vec<u8>, Vec<std::os::fd::OwnedFd>),
+    Answered(Chunk, Vec<u8>, Vec<OwnedFd>),
     Died,
 }
 

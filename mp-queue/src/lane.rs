@@ -5,16 +5,17 @@
 //! producers that died before their commit), commits the message, and then takes the packet. So a death at any step
 //! neither loses the handles of a message nor gives them out twice.
 
-use std::{io, os::fd::OwnedFd, time::Instant};
+use std::{io, time::Instant};
 
 use mp_core::{
     fds::{self, Bundle},
+    os::{
+        event::{PollFd, PollFlags, poll},
+        fd::OwnedFd,
+        net::{RecvFlags, SendFlags},
+        time::Timespec,
+    },
     transfer::Fd,
-};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    net::{RecvFlags, SendFlags},
-    time::Timespec,
 };
 use serde::{Deserialize, Serialize};
 

@@ -10,8 +10,9 @@ use std::{
 
 use mp_core::{
     fds::Bundle,
+    os::fd::OwnedFd,
     shared::{RegionError, Ring, RingOptions, Wake},
-    transfer::{self},
+    transfer,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
@@ -164,11 +165,7 @@ impl<T> Queue<T> {
         self.get_raw(buffer, None).map(drop)
     }
 
-    fn get_raw(
-        &self,
-        into: &mut Vec<u8>,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<std::os::fd::OwnedFd>, GetError> {
+    fn get_raw(&self, into: &mut Vec<u8>, deadline: Option<Instant>) -> Result<Vec<OwnedFd>, GetError> {
         let mut fds = Vec::new();
         let tag = self.ring.get(into, deadline, |tag| {
             if tag == 0 {

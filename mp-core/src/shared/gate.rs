@@ -7,10 +7,11 @@
 use std::{marker::PhantomData, time::Instant};
 
 use crate::{
+    os,
     sync::{AtomicU64, Ordering, RobustMutex},
     sys::{
         map::shared_struct,
-        mutex::{Acquired, Refused},
+        outcome::{Acquired, Refused},
     },
 };
 
@@ -56,7 +57,7 @@ impl Owner {
         thread_local! {
             static CURRENT: Owner = Owner {
                 pid: std::process::id(),
-                tid: rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned(),
+                tid: os::thread::gettid().as_raw_nonzero().get().cast_unsigned(),
             };
         }
         CURRENT.with(|current| *current)

@@ -9,22 +9,33 @@ use std::{
     collections::HashMap,
     io,
     ops::Range,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, LazyLock, Weak},
 };
 
 use parking_lot::Mutex;
-use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
-    memfd_create,
-};
 
-use crate::sys::map::{Mapping, Pinned, Shared};
+use crate::{
+    os::{
+        self,
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        fs::{
+            FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+            ftruncate, memfd_create,
+        },
+    },
+    sys::map::{Mapping, Pinned, Shared},
+};
 
 /// A region could not be made or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
+    /// There is no shared memory of this kind on this operating system yet.
+    #[error(
+        "shared memory cannot be made: this is not supported on {} yet, only on Linux",
+        std::env::consts::OS
+    )]
+    Unsupported,
     /// The kernel refused memory, address space or a descriptor.
     #[error("shared memory of {len} bytes could not be {action}: {cause}")]
     System {
@@ -73,8 +84,11 @@ impl Region {
     /// Makes zeroed memory with room for `len` bytes behind the header; pages come when they are touched.
     ///
     /// # Errors
-    /// [`RegionError::System`] if the kernel refuses.
+    /// [`RegionError::System`] if the kernel refuses; [`RegionError::Unsupported`] where this crate cannot make any.
     pub fn create(len: usize) -> Result<Self, RegionError> {
+        if !os::SUPPORTED {
+            return Err(RegionError::Unsupported);
+        }
         let total = len.checked_add(HEADER).ok_or(RegionError::Corrupt("its length overflows"))?;
         Self::create_raw(total).map_err(|cause| RegionError::System {
             len: total as u64,
@@ -83,7 +97,7 @@ impl Region {
         })
     }
 
-    fn create_raw(total: usize) -> rustix::io::Result<Self> {
+    fn create_raw(total: usize) -> os::io::Result<Self> {
         let fd = memfd_create("mp-region", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&fd, total as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK)?;
@@ -103,7 +117,7 @@ impl Region {
     /// [`RegionError::Corrupt`] if the descriptor is not a region, [`RegionError::System`] if it cannot be mapped.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, RegionError> {
         let system = |len, action| {
-            move |cause: rustix::io::Errno| RegionError::System { len, action, cause: cause.into() }
+            move |cause: os::io::Errno| RegionError::System { len, action, cause: cause.into() }
         };
         let stat = fstat(&fd).map_err(system(0, "inspected"))?;
         let identity = (stat.st_dev, stat.st_ino);
@@ -117,7 +131,7 @@ impl Region {
             return Err(RegionError::Corrupt("it is not sealed against shrinking"));
         }
         let mut header = [0; 16];
-        let read = rustix::io::pread(&fd, &mut header, 0).map_err(system(0, "read"))?;
+        let read = os::io::pread(&fd, &mut header, 0).map_err(system(0, "read"))?;
         let (magic, total) = header.split_at(8);
         if read < header.len() || magic != MAGIC.to_le_bytes() {
             return Err(RegionError::Corrupt("it does not begin like a region"));
@@ -178,11 +192,7 @@ impl Region {
     /// [`RegionError::Corrupt`] if the part is not that long, [`RegionError::System`] if the kernel refuses.
     pub fn window(&self, offset: u64, len: usize) -> Result<Window, RegionError> {
         let system = |action| {
-            move |cause: rustix::io::Errno| RegionError::System {
-                len: len as u64,
-                action,
-                cause: cause.into(),
-            }
+            move |cause: os::io::Errno| RegionError::System { len: len as u64, action, cause: cause.into() }
         };
         let base = self.0.mapping.len().next_multiple_of(PAGE) as u64;
         let start = base.checked_add(offset).ok_or(RegionError::Corrupt("a window lies outside of it"))?;
@@ -279,7 +289,7 @@ impl Window {
         if len == 0 {
             return Ok(());
         }
-        rustix::io::retry_on_intr(|| fallocate(&self.region, flags, self.start + range.start as u64, len))
+        os::io::retry_on_intr(|| fallocate(&self.region, flags, self.start + range.start as u64, len))
             .map_err(|cause| RegionError::System { len, action, cause: cause.into() })
     }
 }

@@ -6,7 +6,6 @@ pub(crate) mod server;
 
 use std::{
     ffi::OsString,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{
         Arc,
@@ -19,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::StartError,
     limits::Limits,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     reaper::Entry,
     sys::image::Fingerprint,
     wire::{Call, Identity, Payload, Start, Surroundings, Wire, Work},

@@ -7,7 +7,6 @@
 use std::{
     ffi::OsString,
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, OnceLock},
@@ -16,6 +15,10 @@ use std::{
 use super::{Outgoing, Plan, StartMethod, Started, nonce};
 use crate::{
     error::StartError,
+    os::{
+        self,
+        fd::{AsFd, BorrowedFd, OwnedFd},
+    },
     reaper::{self, Entry, Kind},
     role,
     sys::{self, image::Fingerprint},
@@ -47,7 +50,8 @@ fn command(identity: &Identity, test: Option<&str>, nonce: u64, wire: OwnedFd) -
     // The kernel limits the length of an argument; nobody reads more than that anyway.
     let name: String = identity.name.chars().map(|c| if c == '\0' { '?' } else { c }).take(100).collect();
     shown.push(format!(" [{name}]"));
-    command.arg0(shown).stdin(wire);
+    command.stdin(wire);
+    sys::process::show_as(&mut command, &shown);
     let (variable, value) = role::variable(nonce);
     command.env(variable, value);
     if let Some(test) = test {
@@ -128,7 +132,7 @@ fn execute_command(mut command: Command, name: &str, kind: Kind) -> Result<Arc<E
 }
 
 /// Sends the frame; `false` if the process has died already, of which joining it tells more.
-fn send(wire: &Wire, start: &Start, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<bool> {
+fn send(wire: &Wire, start: &Start, fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
     match wire.send(start, fds) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         sent => sent.map(|()| true),
@@ -137,7 +141,7 @@ fn send(wire: &Wire, start: &Start, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::
 
 /// Undoes the start of a process that cannot be told what to run.
 fn abandon(entry: &Entry) {
-    let _ = entry.signal(rustix::process::Signal::KILL);
+    let _ = entry.signal(os::process::Signal::KILL);
     let _ = entry.wait(None);
 }
 
@@ -156,7 +160,7 @@ pub(crate) fn start_server(
     let start = Start { nonce: nonce(), image: Fingerprint::own().clone(), identity, test, work };
     let command = command(&start.identity, start.test.as_deref(), start.nonce, theirs);
     let entry = execute_command(command, &start.identity.name, Kind::Server)?;
-    let fds: Vec<_> = fds.iter().map(std::os::fd::AsFd::as_fd).collect();
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     if let Err(cause) = send(&wire, &start, &fds) {
         abandon(&entry);
         return Err(failed("telling the fork server what to do", cause));
@@ -166,9 +170,8 @@ pub(crate) fn start_server(
 
 /// Whether an environment variable can have this name and value.
 pub(crate) fn valid_variable(name: &OsString, value: Option<&OsString>) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    let name = name.as_bytes();
+    let name = name.as_encoded_bytes();
     !name.is_empty()
         && !name.iter().any(|byte| matches!(byte, 0 | b'='))
-        && !value.is_some_and(|value| value.as_bytes().contains(&0))
+        && !value.is_some_and(|value| value.as_encoded_bytes().contains(&0))
 }

@@ -1,19 +1,12 @@
 //! The fork server itself: one thread, and a loop that makes a copy of the process for each request.
 
-use std::{
-    ffi::OsStr,
-    io::Write,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
-    sync::atomic::AtomicU32,
-    time::Duration,
-};
-
-use rustix::net::RecvFlags;
+use std::{io::Write, sync::atomic::AtomicU32, time::Duration};
 
 use super::server::Answer;
 use crate::{
     body,
     error::Refusal,
+    os::{self, fd::OwnedFd, net::RecvFlags},
     shared::Slot,
     sys::{
         fork::{self, Cached, Side},
@@ -84,7 +77,7 @@ fn be_alone(test: bool) -> Result<(), String> {
     for _ in 0..10_000 {
         // Without /proc nothing can be known; programs that start threads before `init` are rare.
         let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Ok(()) };
-        let own = rustix::thread::gettid().as_raw_nonzero().get().to_string();
+        let own = os::thread::gettid().as_raw_nonzero().get().to_string();
         let mut others = tasks
             .flatten()
             .filter(|task| task.file_name() != own.as_str())
@@ -132,14 +125,14 @@ fn become_child(start: Start, fds: Vec<OwnedFd>) -> ! {
 }
 
 fn take_over(surroundings: &Surroundings, directory: &OwnedFd) -> std::io::Result<()> {
-    rustix::process::fchdir(directory)?;
+    os::process::fchdir(directory)?;
     if surroundings.clear {
         for (name, _) in std::env::vars_os() {
             process::set_env(&name, None);
         }
     }
     for (name, value) in &surroundings.environment {
-        process::set_env(OsStr::from_bytes(name), value.as_deref().map(OsStr::from_bytes));
+        process::set_env(name, value.as_deref());
     }
     Ok(())
 }

@@ -9,10 +9,6 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStringExt,
-    },
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -20,15 +16,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::{
-    fs::{Mode, OFlags},
-    net::RecvFlags,
-    process::Signal,
-};
 
 use super::{Outgoing, Plan, StartMethod, Started, reexec};
 use crate::{
     error::StartError,
+    os::{
+        self,
+        fd::{AsFd, OwnedFd},
+        fs::{Mode, OFlags},
+        net::RecvFlags,
+        process::Signal,
+    },
     reaper::{self, Entry, Kind, wait_readable},
     role,
     shared::Slot,
@@ -150,21 +148,20 @@ impl Server {
     /// What the new process has to change in its copy of the server's surroundings.
     fn surroundings(&self, plan: &Plan) -> Surroundings {
         let mut environment = Vec::new();
-        let bytes = |text: &OsString| text.clone().into_vec();
         if !plan.env_clear {
             let now: Vec<(OsString, OsString)> = std::env::vars_os().collect();
             if now != self.environment {
                 let old: HashMap<_, _> = self.environment.iter().map(|(name, value)| (name, value)).collect();
                 let new: HashMap<_, _> = now.iter().map(|(name, value)| (name, value)).collect();
                 let removed = old.keys().filter(|name| !new.contains_key(*name));
-                environment.extend(removed.map(|name| (bytes(name), None)));
+                environment.extend(removed.map(|name| ((*name).clone(), None)));
                 let changed = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
-                environment.extend(changed.map(|(name, value)| (bytes(name), Some(bytes(value)))));
+                environment.extend(changed.map(|(name, value)| ((*name).clone(), Some((*value).clone()))));
             }
         }
-        environment.extend(plan.env.iter().map(|(name, value)| (bytes(name), value.as_ref().map(bytes))));
+        environment.extend(plan.env.iter().cloned());
         // A variable that this process itself got by other means than `set_var` may have any name.
-        environment.retain(|(name, _)| !name.is_empty() && !name.contains(&b'=') && !name.contains(&0));
+        environment.retain(|(name, _)| reexec::valid_variable(name, None));
         Surroundings { clear: plan.env_clear, environment }
     }
 }
@@ -181,7 +178,7 @@ impl Plan {
     fn directory(&self) -> Result<OwnedFd, StartError> {
         let path = self.current_dir.as_deref().unwrap_or(std::path::Path::new("."));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(|error| {
+        os::io::retry_on_intr(|| os::fs::open(path, flags, Mode::empty())).map_err(|error| {
             StartError::CurrentDir {
                 name: self.identity.name.clone(),
                 path: path.to_owned(),

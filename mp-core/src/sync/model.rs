@@ -19,7 +19,7 @@ use loom::{
 
 use crate::{
     kill_points::Point,
-    sys::mutex::{Acquired, Refused},
+    sys::outcome::{Acquired, Refused},
 };
 
 /// The one lock under which the modelled kernel does each of its steps.

@@ -4,9 +4,11 @@
 //! says so) and checks that the distance leads into executable text before it makes a pointer of it.
 #![allow(unsafe_code)]
 
-use std::{ops::Range, os::raw::c_int, ptr::NonNull, sync::OnceLock};
+use std::{ops::Range, ptr::NonNull, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
+
+use super::{os::fs, system::text::MainImage};
 
 /// The point that all distances are measured from: unique in the image, as the address of a function need not be.
 static ANCHOR: u8 = 0x6d;
@@ -28,7 +30,7 @@ impl Fingerprint {
     /// Of the calling process; computed once.
     pub(crate) fn own() -> &'static Self {
         static OWN: OnceLock<Fingerprint> = OnceLock::new();
-        OWN.get_or_init(|| match rustix::fs::stat("/proc/self/exe") {
+        OWN.get_or_init(|| match fs::stat("/proc/self/exe") {
             Ok(stat) => Self::File(
                 stat.st_dev,
                 stat.st_ino,
@@ -38,6 +40,9 @@ impl Fingerprint {
             ),
             Err(_) => {
                 let text = text();
+                if text.is_empty() {
+                    return Self::Text(0, 0);
+                }
                 // SAFETY: the range is a segment that the loader mapped readable and executable for the life of the
                 // process; nothing writes to it.
                 let bytes = unsafe { std::slice::from_raw_parts(text.start as *const u8, text.len()) };
@@ -51,47 +56,10 @@ impl Fingerprint {
     }
 }
 
-#[derive(Default)]
-struct MainImage {
-    text: Range<usize>,
-    holds_anchor: bool,
-    seen: bool,
-}
-
 /// The executable text of the main program and whether the anchor (so this crate) is part of it.
 fn main_image() -> &'static MainImage {
-    unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, out: *mut libc::c_void) -> c_int {
-        // SAFETY: `out` is the MainImage passed below, used by nobody else meanwhile.
-        let image = unsafe { &mut *out.cast::<MainImage>() };
-        // SAFETY: the loader passes a valid description whose program headers live as long as the object is loaded.
-        let headers = unsafe {
-            let info = &*info;
-            image.seen = true;
-            std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()).iter().map(|header| {
-                (header.p_type, header.p_flags, info.dlpi_addr.wrapping_add(header.p_vaddr), header.p_memsz)
-            })
-        };
-        for (kind, flags, start, len) in headers {
-            if kind != libc::PT_LOAD {
-                continue;
-            }
-            let range = start as usize..start.wrapping_add(len) as usize;
-            image.holds_anchor |= range.contains(&anchor());
-            if flags & libc::PF_X != 0 && image.text.is_empty() {
-                image.text = range;
-            }
-        }
-        // The first object is the main program; a non-zero answer ends the walk.
-        1
-    }
-
     static IMAGE: OnceLock<MainImage> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let mut image = MainImage::default();
-        // SAFETY: the callback matches the expected signature and gets the pointer that it casts back.
-        unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut image).cast()) };
-        image
-    })
+    IMAGE.get_or_init(|| MainImage::find(anchor()))
 }
 
 fn text() -> Range<usize> {

@@ -7,14 +7,18 @@
 use std::{
     marker::PhantomData,
     ops::Deref,
-    os::fd::AsFd,
     ptr::{self, NonNull},
     sync::Arc,
 };
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-
-use crate::sync::{AtomicU32, AtomicU64, RobustMutex};
+use crate::{
+    os::{
+        self,
+        fd::AsFd,
+        mm::{MapFlags, ProtFlags, mmap, munmap},
+    },
+    sync::{AtomicU32, AtomicU64, RobustMutex},
+};
 
 /// A shared, readable and writable mapping of part of a file; unmapped on drop.
 #[derive(Debug)]
@@ -32,12 +36,12 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `len` bytes of `fd` from `offset`. The file must be at least that long and sealed against shrinking: the
     /// caller has checked both, else a later access could raise SIGBUS (which is a crash, not unsoundness).
-    pub(crate) fn new(fd: impl AsFd, offset: u64, len: usize) -> rustix::io::Result<Self> {
+    pub(crate) fn new(fd: impl AsFd, offset: u64, len: usize) -> os::io::Result<Self> {
         // SAFETY: a null hint asks for fresh address space, so no existing mapping is replaced.
         let start = unsafe {
             mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, offset)
         }?;
-        NonNull::new(start.cast()).map(|start| Self { start, len }).ok_or(rustix::io::Errno::NOMEM)
+        NonNull::new(start.cast()).map(|start| Self { start, len }).ok_or(os::io::Errno::NOMEM)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -4,11 +4,11 @@
 use std::{
     io,
     ops::Deref,
-    os::fd::{AsFd, OwnedFd},
     ptr::{self, NonNull},
 };
 
-use rustix::{
+use crate::os::{
+    fd::{AsFd, OwnedFd},
     fs::{SealFlags, fcntl_add_seals, fcntl_get_seals, fstat},
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };

@@ -12,7 +12,6 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd, OwnedFd},
     path::Path,
 };
 
@@ -20,16 +19,20 @@ use ipc_channel::{
     IpcError,
     ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender, OpaqueIpcReceiver, OpaqueIpcSender},
 };
-use mp_core::catch_panic;
-use parking_lot::Mutex;
-use rustix::{
-    io::retry_on_intr,
-    net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
-        listen, recvmsg, sendmsg, socket_with,
+use mp_core::{
+    catch_panic,
+    os::{
+        self,
+        fd::{AsFd, OwnedFd},
+        io::retry_on_intr,
+        net::{
+            AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+            SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+            connect, listen, recvmsg, sendmsg, socket_with,
+        },
     },
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 /// An endpoint on its way.
@@ -146,7 +149,7 @@ pub(super) fn receive<R>(mut attempt: impl FnMut() -> Result<R, IpcError>) -> Re
         match catch_panic(&mut attempt) {
             Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(outcome) => return outcome,
-            Err(_) => return Err(IpcError::Io(rustix::io::Errno::MFILE.into())),
+            Err(_) => return Err(IpcError::Io(os::io::Errno::MFILE.into())),
         }
     }
 }
@@ -156,7 +159,7 @@ fn socket() -> io::Result<OwnedFd> {
 }
 
 fn write_packet(socket: &OwnedFd, bytes: &[u8], fd: &OwnedFd) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); os::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&fds));
@@ -167,7 +170,7 @@ fn write_packet(socket: &OwnedFd, bytes: &[u8], fd: &OwnedFd) -> io::Result<()> 
 
 fn read_packet(socket: &OwnedFd) -> io::Result<(Vec<u8>, OwnedFd)> {
     let mut bytes = vec![0; 1024];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); os::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let received =
@@ -177,5 +180,5 @@ fn read_packet(socket: &OwnedFd) -> io::Result<(Vec<u8>, OwnedFd)> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    Ok((bytes, fd.ok_or(rustix::io::Errno::MFILE)?))
+    Ok((bytes, fd.ok_or(os::io::Errno::MFILE)?))
 }

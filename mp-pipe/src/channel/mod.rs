@@ -13,7 +13,6 @@ use std::{
     fs::File,
     io::{self, Read, Seek, Write},
     marker::PhantomData,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,15 +23,17 @@ use ipc_channel::{
 };
 use mp_core::{
     fds,
+    os::{
+        self,
+        event::{PollFd, PollFlags, poll},
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        fs::{MemfdFlags, memfd_create},
+        net::{RecvFlags, SendFlags},
+        time::Timespec,
+    },
     transfer::{self, Fd, Handle},
 };
 use parking_lot::Mutex;
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    fs::{MemfdFlags, memfd_create},
-    net::{RecvFlags, SendFlags},
-    time::Timespec,
-};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::error::{ChannelError, RecvError, SendError};
@@ -362,7 +363,7 @@ impl<T: DeserializeOwned> ChannelReceiver<T> {
                         continue;
                     }
                     io::ErrorKind::ConnectionReset => Err(RecvError::Disconnected),
-                    _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+                    _ if error.raw_os_error() == Some(os::io::Errno::MFILE.raw_os_error()) => {
                         Err(RecvError::Handles(error))
                     }
                     _ => Err(RecvError::System(error)),
@@ -380,7 +381,7 @@ fn wait_for(socket: &OwnedFd, events: PollFlags, deadline: Option<Instant>) -> i
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut [PollFd::new(socket, events)], timeout.as_ref()) {
             Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(0) | Err(os::io::Errno::INTR) => {}
             Ok(_) => return Ok(true),
             Err(error) => return Err(error.into()),
         }

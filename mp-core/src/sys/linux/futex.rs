@@ -13,7 +13,8 @@ use std::{
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) {
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let timeout = left.map(|left| libc::timespec {
-        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+        // The sleep may end early, so a limit of some decades is none.
+        tv_sec: i32::try_from(left.as_secs()).unwrap_or(i32::MAX).into(),
         tv_nsec: libc::c_long::from(left.subsec_nanos() as i32),
     });
     let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);

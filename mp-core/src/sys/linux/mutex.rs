@@ -6,25 +6,7 @@
 
 use std::{cell::UnsafeCell, io, mem::MaybeUninit, time::Duration, time::Instant};
 
-/// How a lock was obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Acquired {
-    /// From an owner that unlocked it.
-    Clean,
-    /// From an owner that died with it; already marked consistent.
-    OwnerDied,
-}
-
-/// Why a lock was not obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// Somebody has it (by the deadline, or at once for a try).
-    Busy,
-    /// The calling thread has it.
-    Deadlock,
-    /// Its memory does not hold a usable mutex.
-    Corrupt,
-}
+use crate::sys::outcome::{Acquired, Refused};
 
 #[repr(transparent)]
 pub(crate) struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
@@ -136,9 +118,9 @@ fn after(clock: libc::clockid_t, delay: Duration) -> libc::timespec {
     // SAFETY: `now` is a live timespec; the two clocks used here always exist.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
     let nanos = now.tv_nsec + libc::c_long::from(delay.subsec_nanos() as i32);
-    let secs = libc::time_t::try_from(delay.as_secs()).unwrap_or(libc::time_t::MAX / 2);
+    let secs = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
     libc::timespec {
-        tv_sec: now.tv_sec.saturating_add(secs).saturating_add(nanos / 1_000_000_000),
+        tv_sec: now.tv_sec.saturating_add(secs.into()).saturating_add(nanos / 1_000_000_000),
         tv_nsec: nanos % 1_000_000_000,
     }
 }

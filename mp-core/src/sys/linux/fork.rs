@@ -90,7 +90,7 @@ pub(crate) fn can_fork() -> Result<(), String> {
         Err(error) => Err(format!("clone3: {error}")),
         Ok(Side::New) => {
             let locked = lock.try_lock();
-            super::process::exit_now(i32::from(locked.is_err()))
+            crate::sys::process::exit_now(i32::from(locked.is_err()))
         }
         Ok(Side::Old(pid)) => {
             let pid = Pid::from_raw(pid.cast_signed());
@@ -111,7 +111,7 @@ pub(crate) fn fork_and_wait() -> io::Result<()> {
     // SAFETY: the child calls nothing but `_exit`.
     match unsafe { libc::fork() } {
         ..0 => Err(io::Error::last_os_error()),
-        0 => super::process::exit_now(0),
+        0 => crate::sys::process::exit_now(0),
         pid => {
             rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()))?;
             Ok(())

@@ -1,0 +1,104 @@
+//! What a child does to itself: taking over descriptor 0, closing what it was not given, its name.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{CStr, CString, OsStr},
+    io,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::{ffi::OsStrExt, process::CommandExt},
+    },
+    path::PathBuf,
+    process::Command,
+};
+
+use rustix::io::fcntl_dupfd_cloexec;
+
+/// A copy of descriptor 0, whatever it is, with a number above the standard streams.
+pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
+    // SAFETY: the borrow is only used for a call that fails cleanly (EBADF) if nothing is open there.
+    let stdin = unsafe { BorrowedFd::borrow_raw(0) };
+    Ok(fcntl_dupfd_cloexec(stdin, 3)?)
+}
+
+/// The same with a number above the standard streams, which are 0 to 2 also in a program that has closed them.
+pub(crate) fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(fcntl_dupfd_cloexec(fd, 3)?) }
+}
+
+/// Makes `fd` descriptor `number` (0, 1 or 2), which the next program would inherit.
+pub(crate) fn install(fd: &OwnedFd, number: i32) -> io::Result<()> {
+    // SAFETY: both are plain numbers; the standard streams belong to nobody, so replacing one invalidates no owner.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Closes every descriptor from 3 on except `keep`.
+pub(crate) fn close_all_except(keep: impl AsFd) {
+    let keep = keep.as_fd().as_raw_fd();
+    let close = |first: RawFd, last: u32| {
+        // SAFETY: called at the very start of a child, before any code of the program owns a descriptor above 2; a
+        // kernel without the call leaves them open, which is untidy but sound.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    };
+    if keep > 3 {
+        close(3, keep as u32 - 1);
+    }
+    close(keep.max(2) + 1, u32::MAX);
+}
+
+/// Holds SIGINT back in the calling thread, or lets it through again (one that came meanwhile comes now).
+pub(crate) fn hold_interrupt(hold: bool) {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set, the others read it; the old mask is not asked for.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        let how = if hold { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Makes `signal` interrupt system calls of this process and do nothing else; for tests of what that disturbs.
+#[cfg(feature = "kill-points")]
+pub(crate) fn interruptible(signal: i32) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: all-zero is a valid value of this plain struct: no flags (so no restart of calls), an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: the handler has the expected signature and does nothing, so it is safe at any moment.
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+}
+
+/// Closes standard output and standard error; for tests of what that disturbs.
+#[cfg(feature = "kill-points")]
+pub(crate) fn close_output() {
+    // SAFETY: the standard streams belong to nobody; std treats closed ones as leading nowhere.
+    unsafe {
+        libc::close(1);
+        libc::close(2);
+    }
+}
+
+/// The path by which the program was started, as the kernel passed it.
+pub(crate) fn started_path() -> Option<PathBuf> {
+    // SAFETY: the value is null or a zero-terminated string that the kernel placed above the stack for the life of the
+    // process.
+    unsafe {
+        let path = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        (!path.is_null()).then(|| OsStr::from_bytes(CStr::from_ptr(path).to_bytes()).into())
+    }
+}
+
+/// Has `ps` show the program that a command will run as `name`.
+pub(crate) fn show_as(command: &mut Command, name: &OsStr) {
+    command.arg0(name);
+}
+
+/// Names the process in `ps` and `top` (the first 15 bytes).
+pub(crate) fn set_process_name(name: &str) {
+    if let Ok(name) = CString::new(name.bytes().filter(|byte| *byte != 0).take(15).collect::<Vec<_>>()) {
+        // SAFETY: the string is live and zero-terminated; the kernel copies it.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    }
+}
