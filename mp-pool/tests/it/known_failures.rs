@@ -67,6 +67,36 @@ fn kf3_an_error_is_plain_data_whatever_was_thrown() {
     assert_eq!(pool.apply(ReadsEven, (4,)).unwrap(), ReadsEven(4));
 }
 
+/// By how many MiB this process grew at most while it mapped far more than that, one item after another.
+fn map_half_a_gibibyte_lazily() -> u64 {
+    let largest = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let pool = Pool::with_workers(2).unwrap();
+    pool.map(square, 0..100).unwrap();
+    let before = largest();
+    // Endless, and each item and each result is of 60 kB.
+    let endless = (0..).map(|i: u32| format!("{i} {}", " ".repeat(60_000)));
+    let results = pool.imap(|item: String| item, endless).unwrap();
+    let mut count = 0;
+    for (i, result) in (0..8 * 1024).zip(results) {
+        assert!(result.unwrap().starts_with(&format!("{i} ")));
+        count += 1;
+    }
+    assert_eq!(count, 8 * 1024);
+    largest() - before
+}
+
+#[test]
+fn kf12_an_endless_input_costs_constant_memory() {
+    test_init!();
+    let child = Process::new().spawn(map_half_a_gibibyte_lazily, ()).unwrap();
+    let grown = child.join().unwrap();
+    assert!(grown < 32, "it grew by {grown} MiB");
+}
+
 #[test]
 fn kf13_an_error_in_a_chunk_hides_neither_its_neighbours_nor_what_follows() {
     test_init!();

@@ -7,5 +7,6 @@ mod common;
 mod deaths;
 mod helpers;
 mod known_failures;
+mod large;
 mod python;
 mod python_life;
