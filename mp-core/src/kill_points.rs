@@ -63,8 +63,12 @@ mod armed {
         Armed,
         /// Woken, nothing looked at yet.
         Woken,
+        /// A change was prepared and announced, the bell was not rung.
+        Prepared,
         /// The bell was rung, the count is unchanged.
         Rung,
+        /// The count changed after a bell, the announcement still stands.
+        Finished,
         /// Half of a message's bytes were written.
         HalfWritten,
         /// A message's bytes were written, its position not yet.

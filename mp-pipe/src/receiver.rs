@@ -1,8 +1,7 @@
 //! The receiving half of a connection.
 //!
-//! A receiver that finds nothing spins a little, then asks the sender for a bell and sleeps on the socket. The sender
-//! rings *before* it commits the message; so a receiver that was rung for nothing waits until the sender's gate is free
-//! (it has committed, or died) and looks again. No death between the two steps can lose the wake.
+//! A receiver that finds nothing spins a little, then asks the sender for a bell and sleeps on the socket: see
+//! [`Ring::wait_for_bell`]. Beside bells the socket carries the handles of messages, each packet ahead of its message.
 
 use std::{
     cell::RefCell,
@@ -22,7 +21,7 @@ use mp_core::{
         net::RecvFlags,
         time::Timespec,
     },
-    shared::Ring,
+    shared::{Ring, Slept, Waited},
     transfer::{self, Fd},
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -168,17 +167,13 @@ impl<T> Receiver<T> {
     pub fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
         let deadline = Instant::now().checked_add(timeout);
         let Some(mut inbox) = self.lock(deadline) else { return Ok(false) };
-        loop {
-            let puts = self.ring.puts();
-            if !self.ring.is_empty() || self.ring.is_closed() {
-                return Ok(true);
-            }
-            match self.sleep(&mut inbox, puts, deadline)? {
-                Slept::Look => {}
-                Slept::TimedOut => return Ok(false),
-                Slept::Alone => return Ok(true),
-            }
-        }
+        let waited = self.ring.wait_for_bell(
+            deadline,
+            &mut *inbox,
+            |_| Ok((!self.ring.is_empty() || self.ring.is_closed()).then_some(())),
+            |inbox| self.sleep(inbox, deadline),
+        )?;
+        Ok(waited != Waited::TimedOut)
     }
 
     fn lock(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, Inbox>> {
@@ -194,65 +189,59 @@ impl<T> Receiver<T> {
         into: &mut Vec<u8>,
         deadline: Option<Instant>,
     ) -> Result<Vec<OwnedFd>, RecvError> {
-        let mut alone = false;
-        loop {
-            let puts = self.ring.puts();
-            let mut fds = None;
-            let got = self.ring.try_get(into, &mut |tag| {
-                if tag != 0 {
-                    // They were sent before the message was committed: they are here.
-                    while self.take_packet(inbox, RecvFlags::DONTWAIT)? == Packet::One {}
-                    fds = inbox.handles.remove(&tag);
-                }
-                Ok(())
-            })?;
-            match (got, fds) {
-                (Some(0), _) => return Ok(Vec::new()),
-                (Some(tag), Some(fds)) => return Bundle::unpack(tag, fds).map_err(RecvError::Handles),
-                (Some(_), None) => {
-                    let cause = "they arrived when this process could not open so many";
-                    return Err(RecvError::Handles(io::Error::new(io::ErrorKind::InvalidData, cause)));
-                }
-                (None, _) => {}
-            }
-            if alone {
+        let waited = self.ring.wait_for_bell(
+            deadline,
+            inbox,
+            |inbox| self.take_message(inbox, into),
+            |inbox| self.sleep(inbox, deadline),
+        )?;
+        match waited {
+            Waited::Found(fds) => Ok(fds),
+            Waited::TimedOut => Err(RecvError::Empty),
+            Waited::Alone => {
                 // Those of messages that were not committed when the sender died.
                 inbox.handles.clear();
-                return Err(RecvError::Disconnected);
-            }
-            match self.sleep(inbox, puts, deadline)? {
-                Slept::Look => {}
-                Slept::TimedOut => return Err(RecvError::Empty),
-                // What the other end sent before its end is still to be received.
-                Slept::Alone => alone = true,
+                Err(RecvError::Disconnected)
             }
         }
     }
 
-    /// Waits until there may be a message beyond `puts`.
-    fn sleep(&self, inbox: &mut Inbox, puts: u32, deadline: Option<Instant>) -> Result<Slept, RecvError> {
-        let passed = deadline.is_some_and(|deadline| deadline <= Instant::now());
-        if !passed && self.ring.spin(puts) || !self.ring.arm(puts) {
-            return Ok(Slept::Look);
+    /// Takes the next message, if there is one: its bytes, and its descriptors.
+    fn take_message(&self, inbox: &mut Inbox, into: &mut Vec<u8>) -> Result<Option<Vec<OwnedFd>>, RecvError> {
+        let mut fds = None;
+        let got = self.ring.try_get(into, &mut |tag| {
+            if tag != 0 {
+                // They were sent before the message was committed: they are here.
+                while self.take_packet(inbox, RecvFlags::DONTWAIT)? == Packet::One {}
+                fds = inbox.handles.remove(&tag);
+            }
+            Ok(())
+        })?;
+        match (got, fds) {
+            (None, _) => Ok(None),
+            (Some(0), _) => Ok(Some(Vec::new())),
+            (Some(tag), Some(fds)) => Bundle::unpack(tag, fds).map(Some).map_err(RecvError::Handles),
+            (Some(_), None) => {
+                let cause = "they arrived when this process could not open so many";
+                Err(RecvError::Handles(io::Error::new(io::ErrorKind::InvalidData, cause)))
+            }
         }
+    }
+
+    /// Sleeps until a packet was taken in: a bell, most likely.
+    fn sleep(&self, inbox: &mut Inbox, deadline: Option<Instant>) -> Result<Slept, RecvError> {
         // Without a deadline the sleep is one system call, which takes the bell in at once.
         let mut flags = if deadline.is_none() { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         loop {
             if flags.contains(RecvFlags::DONTWAIT) && !self.wait_for_packet(deadline)? {
                 return Ok(Slept::TimedOut);
             }
-            let slept = match self.take_packet(inbox, flags).map_err(RecvError::System)? {
-                Packet::One => Slept::Look,
-                Packet::End => Slept::Alone,
-                Packet::None => {
-                    // Somebody made the descriptor non-blocking.
-                    flags = RecvFlags::DONTWAIT;
-                    continue;
-                }
-            };
-            // Whoever rang has committed, or is dead, when its gate is free.
-            self.ring.settle()?;
-            return Ok(slept);
+            match self.take_packet(inbox, flags).map_err(RecvError::System)? {
+                Packet::One => return Ok(Slept::Rung),
+                Packet::End => return Ok(Slept::Alone),
+                // Somebody made the descriptor non-blocking.
+                Packet::None => flags = RecvFlags::DONTWAIT,
+            }
         }
     }
 
@@ -346,13 +335,6 @@ enum Packet {
     None,
     /// The other end is gone.
     End,
-}
-
-enum Slept {
-    Look,
-    TimedOut,
-    /// The other end is gone.
-    Alone,
 }
 
 impl<T> AsFd for Receiver<T> {

@@ -7,6 +7,9 @@
 #![doc = include_str!("README.md")]
 
 mod arena;
+mod bell;
+#[cfg(all(test, mp_loom))]
+mod bell_models;
 mod gate;
 mod guarded;
 #[cfg(all(test, mp_loom))]
@@ -17,6 +20,7 @@ mod ring;
 mod word;
 
 pub use arena::Slot;
+pub use bell::{Slept, Waited};
 pub use gate::{
     Gate, GateError, GateGuard, OwnedGate, OwnedGateGuard, Owner, ReentrantGate, ReentrantGateGuard,
 };

@@ -10,9 +10,14 @@ use crate::{
     sync::model::Processes,
 };
 
-fn explore(model: impl Fn() + Sync + Send + 'static) {
+pub(super) fn explore(model: impl Fn() + Sync + Send + 'static) {
+    explore_within(3, model);
+}
+
+/// Every order of steps in which no more than so many processes are interrupted.
+pub(super) fn explore_within(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.check(model);
 }
 
@@ -213,17 +218,24 @@ fn one_that_wakes_all_may_die_after_its_commit() {
 }
 
 /// Change and wake as two steps: a death between them must be seen as a deadlock, or the models are blind.
-///
-/// In a process of its own: the mutation is for the whole process, and loom aborts on a deadlock.
 #[test]
 fn the_mutated_build_hangs() {
+    fails_when_mutated("shared::models::the_mutated_build_hangs", || {
+        release_then_death(Point::BetweenChangeAndWake);
+    });
+}
+
+/// Runs `model` in a mutated build, where it must deadlock; `test` is the name of the test that calls this.
+///
+/// In a process of its own: the mutation is for the whole process, and loom aborts on a deadlock.
+pub(super) fn fails_when_mutated(test: &str, model: impl FnOnce()) {
     const MUTATED: &str = "MP_MODEL_MUTATED";
     if std::env::var_os(MUTATED).is_some() {
         mutate(true);
-        return release_then_death(Point::BetweenChangeAndWake);
+        return model();
     }
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "shared::models::the_mutated_build_hangs", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(MUTATED, "1")
         .env("RUST_BACKTRACE", "0")
         .output()

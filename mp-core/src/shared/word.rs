@@ -85,28 +85,27 @@ impl Word {
         self.word.fetch_add(2, Ordering::Release);
     }
 
-    /// Counts one change; if there is a sleeper, calls `ring` *before* the change instead of waking afterwards.
+    /// Counts one change, unless a bell was asked for ([`Word::arm`]): then the count as it is.
     ///
-    /// For sleepers that sleep elsewhere, on a descriptor: see [`Word::arm`]. Only one thread of all processes may be here
-    /// at a time.
+    /// Only one thread of all processes may be here at a time.
     #[inline]
-    pub fn advance_ringing(&self, mut ring: impl FnMut()) {
+    pub fn advance_unless_armed(&self) -> Option<u32> {
         self.note_cpu();
         let mut word = self.word.load(Ordering::Relaxed);
-        let mut rung = false;
-        loop {
-            if word & SLEEPER != 0 && !rung {
-                kill_point!(BeforeWake);
-                ring();
-                rung = true;
-                kill_point!(Rung);
-            }
-            let next = (word & !SLEEPER).wrapping_add(2);
+        while word & SLEEPER == 0 {
+            let next = word.wrapping_add(2);
             match self.word.compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return None,
                 Err(now) => word = now,
             }
         }
+        Some(word >> 1)
+    }
+
+    /// Counts the change that leads away from `count`, for which a bell was asked, unless somebody has done it already.
+    pub fn advance_from(&self, count: u32) {
+        let (armed, next) = (count << 1 | SLEEPER, count.wrapping_add(1) << 1);
+        let _ = self.word.compare_exchange(armed, next, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Asks for a bell at the next change; false if the count is no longer `seen`, and nothing was asked.

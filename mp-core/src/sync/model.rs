@@ -33,6 +33,7 @@ struct State {
     /// Sleepers by the address of their word, and whether they were woken.
     sleepers: Vec<(usize, ThreadId, bool)>,
     mutexes: HashMap<usize, MutexState>,
+    socket: SocketState,
     ended: bool,
 }
 
@@ -40,6 +41,17 @@ struct State {
 struct MutexState {
     owner: Option<ThreadId>,
     owner_died: bool,
+}
+
+/// The one socket of a model: the bells in it, and who can still ring.
+#[derive(Default)]
+struct SocketState {
+    bells: u32,
+    /// How often it became readable: what an edge-triggered poll sees.
+    edges: u32,
+    holders: usize,
+    /// Those of the holders that may die.
+    ringers: Vec<ThreadId>,
 }
 
 loom::lazy_static! {
@@ -186,6 +198,81 @@ pub(crate) mod futex {
     }
 }
 
+pub(crate) mod socket {
+    //! A socket that carries bells, and tells of the end of those that ring.
+
+    use super::*;
+
+    /// What a receive found.
+    #[derive(Debug, PartialEq)]
+    pub(crate) enum Packet {
+        Bell,
+        End,
+    }
+
+    /// Says how many processes hold the far end; each of them calls [`hold`] at its beginning and [`close`] at its end.
+    pub(crate) fn open(holders: usize) {
+        kernel(|state| state.socket.holders = holders);
+    }
+
+    /// Says that the death of this process closes its end.
+    pub(crate) fn hold() {
+        kernel(|state| state.socket.ringers.push(thread::current().id()));
+    }
+
+    pub(crate) fn ring() {
+        kernel(|state| {
+            state.socket.bells += 1;
+            state.socket.edges += 1;
+        });
+    }
+
+    pub(crate) fn close() {
+        let me = thread::current().id();
+        kernel(|state| {
+            state.socket.ringers.retain(|ringer| *ringer != me);
+            state.socket.end();
+        });
+    }
+
+    /// Takes a bell, if there is one, else the end, if it has come.
+    pub(crate) fn try_receive() -> Option<Packet> {
+        kernel(|state| state.socket.take())
+    }
+
+    /// As [`try_receive`], and sleeps until there is one of them.
+    pub(crate) fn receive() -> Packet {
+        wait_in_kernel(|state| state.socket.take())
+    }
+
+    pub(crate) fn edges() -> u32 {
+        kernel(|state| state.socket.edges)
+    }
+
+    /// Sleeps until it became readable once more than `seen`.
+    pub(crate) fn wait_for_edge(seen: u32) {
+        wait_in_kernel(|state| (state.socket.edges != seen).then_some(()));
+    }
+
+    impl SocketState {
+        pub(super) fn end(&mut self) {
+            self.holders -= 1;
+            if self.holders == 0 {
+                self.edges += 1;
+            }
+        }
+
+        fn take(&mut self) -> Option<Packet> {
+            if self.bells > 0 {
+                self.bells -= 1;
+                Some(Packet::Bell)
+            } else {
+                (self.holders == 0).then_some(Packet::End)
+            }
+        }
+    }
+}
+
 /// Dies here, if this thread was started to die here.
 pub(crate) fn reach(point: Point) {
     let me = thread::current().id();
@@ -201,6 +288,13 @@ pub(crate) fn reach(point: Point) {
         kernel(|state| {
             for mutex in state.mutexes.values_mut().filter(|mutex| mutex.owner == Some(me)) {
                 *mutex = MutexState { owner: None, owner_died: true };
+            }
+        });
+        // The kernel closes the descriptors of a process after it has freed its locks: another step.
+        kernel(|state| {
+            if let Some(holder) = state.socket.ringers.iter().position(|ringer| *ringer == me) {
+                state.socket.ringers.swap_remove(holder);
+                state.socket.end();
             }
         });
         wait_in_kernel(|state| state.ended.then_some(()));

@@ -20,7 +20,9 @@ const SENDER: &[Point] = &[
     Point::Jumped,
     Point::SlotWritten,
     Point::BeforeWake,
+    Point::Prepared,
     Point::Rung,
+    Point::Finished,
     Point::Committed,
     Point::GateReleased,
 ];
@@ -128,7 +130,8 @@ fn a_sender_may_die_anywhere() {
             }
             let unreachable = matches!(point, Point::GateReleased)
                 || *point == Point::Jumped && fill != Fill::Oversized
-                || matches!(point, Point::BeforeWake | Point::Rung) && fill != Fill::Empty;
+                || matches!(point, Point::BeforeWake | Point::Prepared | Point::Rung | Point::Finished)
+                    && fill != Fill::Empty;
             assert!(died > 0 || unreachable, "{fill:?}: nobody died at {point:?}");
         }
     }

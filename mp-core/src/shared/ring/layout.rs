@@ -1,6 +1,6 @@
 //! What of a ring lies in shared memory, and where in it messages go.
 
-use super::{Gate, GateError, Wake, Word};
+use super::{Bell, Gate, GateError, Wake, Word};
 use crate::{
     kill_points::kill_point,
     sync::{AtomicU64, Ordering, fence},
@@ -31,6 +31,8 @@ shared_struct! {
         pub(super) seen_bytes: AtomicU64,
         pub(super) moves: Word,
         pub(super) slots: [[AtomicU64; 3]; 2],
+        /// See [`Bell`].
+        pub(super) rung: AtomicU64,
     }
 }
 
@@ -124,13 +126,17 @@ impl Side {
         ended.store(state.ended.into(), Ordering::Relaxed);
     }
 
+    pub(super) fn bell(&self) -> Bell<'_> {
+        Bell { moves: &self.moves, rung: &self.rung }
+    }
+
     /// Makes `state` the valid one and wakes who waits for it, in one step.
     pub(super) fn commit(&self, count: u32, state: State, wake: Wake<'_>) {
         self.prepare(count, state);
         kill_point!(SlotWritten);
         match wake {
             Wake::Word => self.moves.advance(),
-            Wake::Bell(ring) => self.moves.advance_ringing(ring),
+            Wake::Bell(ring) => self.bell().change(ring),
         }
         kill_point!(Committed);
     }

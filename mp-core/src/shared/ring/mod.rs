@@ -16,12 +16,16 @@ mod layout;
 mod pace;
 mod put;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     arena::Slot,
+    bell::{Bell, Slept, Waited},
     gate::{Gate, GateError, GateGuard},
     region::{RegionError, Window},
     word::Word,
@@ -122,6 +126,7 @@ impl Ring {
     pub fn close(&self, wake: Wake<'_>) -> Result<(), PutError> {
         let side = &self.header().put;
         let _gate = side.gate.lock(None).map_err(|_| PutError::Corrupt)?;
+        side.bell().resume();
         let count = side.moves.count();
         let own = side.load(count)?;
         if !own.ended {
@@ -177,30 +182,28 @@ impl Ring {
         }
     }
 
-    /// The number of messages put so far, modulo 2^31; for [`Ring::arm`] and [`Ring::spin`].
+    /// The number of messages put so far, modulo 2^31.
     #[must_use]
     pub fn puts(&self) -> u32 {
         self.header().put.moves.count()
     }
 
-    /// Asks producers for a bell at their next message ([`Wake::Bell`]); false if one was put since `puts`.
-    #[must_use]
-    pub fn arm(&self, puts: u32) -> bool {
-        self.header().put.moves.arm(puts)
-    }
-
-    /// Waits a little for a message that is put by another CPU; whether one was put since `puts`.
-    #[must_use]
-    pub fn spin(&self, puts: u32) -> bool {
-        self.header().put.moves.spin(puts)
-    }
-
-    /// Waits until no producer is between ringing the bell and its commit.
+    /// Waits until `look` finds something, with producers that use [`Wake::Bell`]: at most until `deadline` (`None`: for
+    /// ever; passed: one look and no waiting).
+    ///
+    /// `sleep` sleeps on the descriptor until it has taken a bell in, the other end is gone, or the same deadline has
+    /// passed. After [`Slept::Alone`] there is one more look. Both get the `context`.
     ///
     /// # Errors
-    /// [`GetError::Corrupt`] if the shared memory was overwritten.
-    pub fn settle(&self) -> Result<(), GetError> {
-        self.header().put.gate.lock(None).map(drop).map_err(|_| GetError::Corrupt)
+    /// Those of `look` and `sleep`.
+    pub fn wait_for_bell<C, R, E>(
+        &self,
+        deadline: Option<Instant>,
+        context: &mut C,
+        look: impl FnMut(&mut C) -> Result<Option<R>, E>,
+        sleep: impl FnMut(&mut C) -> Result<Slept, E>,
+    ) -> Result<Waited<R>, E> {
+        self.header().put.bell().wait(deadline, context, look, sleep)
     }
 
     fn window(&self, segment: usize) -> Result<&Window, RegionError> {
