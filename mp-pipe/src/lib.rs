@@ -7,6 +7,7 @@ mod channel;
 mod connection;
 mod error;
 mod receiver;
+mod scratch;
 mod sender;
 mod wait;
 

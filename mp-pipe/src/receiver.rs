@@ -4,7 +4,6 @@
 //! [`Ring::wait_for_bell`]. Beside bells the socket carries the handles of messages, each packet ahead of its message.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
     fmt, io,
     marker::PhantomData,
@@ -27,16 +26,10 @@ use mp_core::{
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use crate::error::RecvError;
+use crate::{error::RecvError, scratch::with_scratch};
 
-/// A buffer larger than this is not kept.
-const KEPT: usize = 1 << 20;
 /// Packets have a header and a tag.
 const PACKET: usize = 16;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// Receives the messages of a [`Sender`](crate::Sender) in another process or thread.
 ///
@@ -314,18 +307,6 @@ impl<T: DeserializeOwned> Receiver<T> {
             Ok(transfer::decode(bytes, fds)?)
         })
     }
-}
-
-/// Runs `work` with an empty buffer of this thread.
-fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    // Taken, not borrowed: a value's own `Deserialize` may receive something, too.
-    let mut scratch = SCRATCH.take();
-    scratch.clear();
-    let result = work(&mut scratch);
-    if scratch.capacity() <= KEPT {
-        SCRATCH.set(scratch);
-    }
-    result
 }
 
 #[derive(PartialEq)]

@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Borrow,
-    cell::RefCell,
     fmt, io,
     marker::PhantomData,
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
@@ -22,16 +21,10 @@ use mp_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::SendError;
+use crate::{error::SendError, scratch::with_scratch};
 
 /// How long a send waits for room before it looks whether the other end is still there.
 const SLICE: Duration = Duration::from_millis(20);
-/// A scratch buffer larger than this is not kept.
-const KEPT: usize = 1 << 20;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// Sends messages to a [`Receiver`](crate::Receiver) in another process or thread.
 ///
@@ -126,16 +119,10 @@ impl<T> Sender<T> {
         value: &Q,
         deadline: Option<Instant>,
     ) -> Result<(), SendError> {
-        // Taken, not borrowed: the value's own `Serialize` may send something, too.
-        let mut scratch = SCRATCH.take();
-        scratch.clear();
-        let result = transfer::encode_into(value, &mut scratch)
-            .map_err(SendError::from)
-            .and_then(|handles| self.send_raw(&scratch, handles, deadline));
-        if scratch.capacity() <= KEPT {
-            SCRATCH.set(scratch);
-        }
-        result
+        with_scratch(|bytes| {
+            let handles = transfer::encode_into(value, bytes)?;
+            self.send_raw(bytes, handles, deadline)
+        })
     }
 
     fn send_raw(

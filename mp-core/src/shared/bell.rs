@@ -55,10 +55,10 @@ fn token(count: u32) -> u64 {
 impl Bell<'_> {
     /// Finishes the change of one who died after it had prepared it. Comes first whenever the senders' gate was taken.
     #[inline]
-    pub(super) fn resume(self) {
+    pub(super) fn resume(self, ring: &dyn Fn()) {
         if self.rung.load(Ordering::Relaxed) != 0 {
-            self.finish(self.moves.count());
-            self.rung.store(0, Ordering::Relaxed);
+            // It may have died before it rang.
+            self.ring_and_finish(self.moves.count(), ring);
         }
     }
 
@@ -75,9 +75,13 @@ impl Bell<'_> {
         }
         self.rung.store(token(count), Ordering::Release);
         kill_point!(Prepared);
+        self.ring_and_finish(count, ring);
+    }
+
+    fn ring_and_finish(self, count: u32, ring: &dyn Fn()) {
         ring();
         kill_point!(Rung);
-        self.moves.advance_from(count);
+        self.finish(count);
         kill_point!(Finished);
         self.rung.store(0, Ordering::Relaxed);
     }

@@ -47,7 +47,7 @@ impl Pipe {
     fn send(&self, author: u64) {
         let _gate = self.gate.lock(None).unwrap();
         kill_point!(GateLocked);
-        self.bell().resume();
+        self.bell().resume(&socket::ring);
         let [first, second] = &self.messages[self.moves.count() as usize];
         first.store(author, Ordering::Relaxed);
         kill_point!(HalfWritten);

@@ -130,6 +130,13 @@ impl Side {
         Bell { moves: &self.moves, rung: &self.rung }
     }
 
+    /// Comes first whenever the producers' gate was taken: see [`Bell::resume`].
+    pub(super) fn resume(&self, wake: Wake<'_>) {
+        if let Wake::Bell(ring) = wake {
+            self.bell().resume(ring);
+        }
+    }
+
     /// Makes `state` the valid one and wakes who waits for it, in one step.
     pub(super) fn commit(&self, count: u32, state: State, wake: Wake<'_>) {
         self.prepare(count, state);

@@ -126,7 +126,7 @@ impl Ring {
     pub fn close(&self, wake: Wake<'_>) -> Result<(), PutError> {
         let side = &self.header().put;
         let _gate = side.gate.lock(None).map_err(|_| PutError::Corrupt)?;
-        side.bell().resume();
+        side.resume(wake);
         let count = side.moves.count();
         let own = side.load(count)?;
         if !own.ended {

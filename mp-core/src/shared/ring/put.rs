@@ -64,7 +64,7 @@ impl Ring {
         let side = &header.put;
         let _gate = side.gate.lock(None).map_err(|_| PutError::Corrupt)?;
         kill_point!(GateLocked);
-        side.bell().resume();
+        side.resume(wake);
         let count = side.moves.count();
         let own = side.load(count)?;
         if own.ended {
