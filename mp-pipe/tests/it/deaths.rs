@@ -3,11 +3,15 @@
 use std::{fs::File, io::Read, os::fd::OwnedFd, time::Duration};
 
 use mp_core::{
-    kill_points::{Point, arm},
+    kill_points::{Point, arm, mutate},
     spawn, test_init,
     transfer::Fd,
 };
 use mp_pipe::{Connection, Receiver, RecvError, SendError, Sender, pipe, simplex};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::pattern;
@@ -226,5 +230,34 @@ fn whoever_sleeps_is_woken_by_a_death() {
             child.kill().unwrap();
             assert!(matches!(sleeping.join().unwrap(), Err(RecvError::Disconnected)));
         });
+    }
+}
+
+/// Dies between its change and the bell, where only a mutated build has a place to die; else right after the change.
+fn send_one_and_die(senders: Receiver<Sender<u8>>, mutated: bool) {
+    let sender = senders.recv().unwrap();
+    mutate(mutated);
+    arm(if mutated { Point::BetweenChangeAndWake } else { Point::Committed }, 1);
+    sender.send(&1).unwrap();
+}
+
+/// A bell that rings after the change must be lost with its sender, or these tests are blind. The copy of the sender that
+/// lives on keeps the end of the socket from coming to the rescue.
+#[test]
+fn the_mutated_build_loses_a_bell() {
+    test_init!();
+    for mutated in [false, true] {
+        let (from, sender) = simplex::<u8>().unwrap();
+        let (senders, to_senders) = simplex::<Sender<u8>>().unwrap();
+        let child = spawn(send_one_and_die, (senders, mutated)).unwrap();
+        // Asks for a bell before there is anything.
+        assert!(matches!(from.try_recv(), Err(RecvError::Empty)));
+        to_senders.send(&sender).unwrap();
+        assert!(child.join().is_err());
+        let mut socket = [PollFd::new(&from, PollFlags::IN)];
+        let readable = poll(&mut socket, Some(&Timespec::default())).unwrap() > 0;
+        assert_eq!(readable, !mutated);
+        // It is there all the same; only nobody who sleeps would ever know.
+        assert_eq!(from.try_recv().unwrap(), 1);
     }
 }
