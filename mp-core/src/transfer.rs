@@ -184,6 +184,40 @@ pub fn encode_into<T: Serialize + ?Sized>(
     }
 }
 
+/// Appends `items` to `buffer`, one behind the other, and calls `each` after each with the length of the buffer and the
+/// handles that the item contains, whose indices begin at 0 for every item.
+///
+/// A slice is encoded like this behind its length, so any run of items that have no handles can be decoded as a part of a
+/// slice, or one by one with [`decode_front`].
+///
+/// # Errors
+/// The first item that cannot be encoded; those before it are in the buffer, and `each` was called for them.
+pub fn encode_each<'a, T: Serialize + 'a>(
+    items: impl IntoIterator<Item = &'a T>,
+    buffer: &mut Vec<u8>,
+    mut each: impl FnMut(usize, Vec<Handle>),
+) -> Result<(), EncodeError> {
+    OUTGOING.with_borrow_mut(|open| open.push(Outgoing::default()));
+    let close = CloseOutgoing;
+    let mut result = Ok(());
+    for item in items {
+        result = codec::append(item, buffer);
+        if result.is_err() {
+            break;
+        }
+        let handles = OUTGOING.with_borrow_mut(|open| {
+            open.last_mut().map(|transfer| std::mem::take(&mut transfer.handles)).unwrap_or_default()
+        });
+        each(buffer.len(), handles);
+    }
+    let transfer = OUTGOING.with_borrow_mut(|open| open.last_mut().map(std::mem::take)).unwrap_or_default();
+    drop(close);
+    result.map_err(|error| EncodeError {
+        type_name: type_name::<T>(),
+        cause: transfer.cause.unwrap_or_else(|| error.to_string()),
+    })
+}
+
 /// Decodes a value from `bytes` and the descriptors that came with them; those that it does not use are closed.
 ///
 /// # Errors

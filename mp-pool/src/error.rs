@@ -1,6 +1,9 @@
 //! What can go wrong with a pool, and with a single task.
 
-use mp_core::{ExitStatus, PanicReport, StartError};
+use std::{io, sync::Arc, time::Duration};
+
+use mp_core::{ExitStatus, PanicReport, StartError, transfer::EncodeError};
+use mp_pipe::RegionError;
 
 /// A task did not return a result. Everything that names it is in the message.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,7 +22,11 @@ pub enum TaskError {
         report: PanicReport,
     },
     /// The worker died while it worked on this task.
-    #[error("task {index} was lost: {worker} (pid {pid}) died while it worked on it: {status}{}", hint(*.status))]
+    #[error(
+        "task {index} was lost: {worker} (pid {pid}) died while it worked on it: {status}{}{}",
+        hint(*.status),
+        tries(*.attempts)
+    )]
     WorkerDied {
         /// Which item of the input.
         index: usize,
@@ -29,6 +36,22 @@ pub enum TaskError {
         pid: u32,
         /// How it ended.
         status: ExitStatus,
+        /// How many workers in a row died while they worked on it.
+        attempts: u32,
+    },
+    /// The task took longer than it was allowed to; its worker was killed.
+    #[error(
+        "task {index} was ended: it took longer than {limit:?} in {worker} (pid {pid}), which was replaced"
+    )]
+    TimedOut {
+        /// Which item of the input.
+        index: usize,
+        /// The name of the worker.
+        worker: String,
+        /// Its process id.
+        pid: u32,
+        /// How long it might take, without the grace.
+        limit: Duration,
     },
     /// The task's argument could not be encoded.
     #[error("task {index} was not started: {reason}")]
@@ -54,31 +77,63 @@ pub enum TaskError {
         /// The panic.
         report: PanicReport,
     },
-    /// The pool was terminated first.
-    #[error("task {index} was cancelled: the pool was terminated")]
+    /// The call was cancelled, or the pool terminated, before the task had ended.
+    #[error("task {index} was cancelled")]
     Cancelled {
         /// Which item of the input.
         index: usize,
     },
 }
 
+impl TaskError {
+    /// Which item of the input it was.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        match self {
+            Self::Panicked { index, .. }
+            | Self::WorkerDied { index, .. }
+            | Self::TimedOut { index, .. }
+            | Self::Encode { index, .. }
+            | Self::Decode { index, .. }
+            | Self::Input { index, .. }
+            | Self::Cancelled { index } => *index,
+        }
+    }
+}
+
 fn hint(status: ExitStatus) -> &'static str {
     if status.signal() == Some(9) { " (killed from outside, perhaps because memory ran out)" } else { "" }
 }
 
+fn tries(attempts: u32) -> String {
+    match attempts {
+        0 | 1 => String::new(),
+        attempts => format!("; so did the others of the {attempts} that tried"),
+    }
+}
+
 /// A pool could not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A pool of no workers was asked for.
     #[error("a pool cannot be made without workers: ask for at least 1")]
     NoWorkers,
+    /// A limit of 0 was asked for.
+    #[error("a pool cannot be made with a limit of 0 on {limit}: ask for at least 1, or for no limit")]
+    NoLimit {
+        /// On what.
+        limit: &'static str,
+    },
     /// A worker could not be started.
     #[error("the pool's worker could not be started: {0}")]
-    Start(#[from] StartError),
+    Start(Arc<StartError>),
     /// A worker's connection could not be made.
     #[error("the pool's worker could not be connected: {0}")]
-    Connect(#[from] mp_pipe::RegionError),
+    Connect(Arc<RegionError>),
+    /// Something that all workers are to get could not be encoded.
+    #[error("what all workers are to get cannot be sent: {0}")]
+    Share(Arc<EncodeError>),
     /// Something was submitted to a pool that takes nothing any more.
     #[error("the pool takes no more work: it was closed or terminated")]
     Closed,
@@ -88,13 +143,63 @@ pub enum Error {
     /// A task did not return a result.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// The initializer failed: no worker can do anything. Nothing more is started.
+    #[error("the pool has no workers: its initializer {cause} (in {worker}, pid {pid})")]
+    Initializer {
+        /// The name of the first worker in which it failed.
+        worker: String,
+        /// Its process id.
+        pid: u32,
+        /// How it failed.
+        cause: String,
+    },
     /// One worker after another died before it had begun anything.
     #[error("the pool's workers die before they begin anything: the last one ended with {status}")]
     WorkersDie {
         /// How the last one ended.
         status: ExitStatus,
     },
-    /// The kernel refused to wait.
-    #[error("the pool cannot wait for its workers: {0}")]
-    System(std::io::Error),
+    /// The result was not there in time. The call goes on.
+    #[error("the result is not there after the time-out; the call goes on")]
+    TimedOut,
+    /// The result was fetched before.
+    #[error("the result was taken already")]
+    AlreadyTaken,
+    /// An exit hook returned nothing that could be used.
+    #[error("the exit hook of {worker} (pid {pid}) has no result: {reason}")]
+    ExitHook {
+        /// The name of the worker.
+        worker: String,
+        /// Its process id.
+        pid: u32,
+        /// Why.
+        reason: String,
+    },
+    /// The kernel refused something that the pool needs.
+    #[error("the pool cannot go on: {0}")]
+    System(Arc<io::Error>),
+}
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        Self::Start(Arc::new(error))
+    }
+}
+
+impl From<RegionError> for Error {
+    fn from(error: RegionError) -> Self {
+        Self::Connect(Arc::new(error))
+    }
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        Self::Share(Arc::new(error))
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::System(Arc::new(error))
+    }
 }

@@ -1,138 +1,173 @@
 //! Results one after another, while the input is still being read.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use mp_core::{call::Function, catch_panic};
+use mp_core::catch_panic;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    chunk::{self, Encoded},
-    dispatch::Dispatcher,
+    batch,
+    engine::{Engine, Underway},
     error::{Error, TaskError},
-    job::{self, Chunk, Job},
+    job::{End, Job},
 };
 
-/// How many items for each worker are read ahead of the results.
-const AHEAD: usize = 4;
+/// How many chunks for each worker are read ahead of the results.
+const AHEAD: usize = 16;
 
 /// The results of [`Pool::imap`](crate::Pool::imap) and [`Pool::imap_unordered`](crate::Pool::imap_unordered).
 ///
-/// Each step reads a little of the input, so an endless input is fine, and a slow reader costs constant memory.
-#[derive(Debug)]
-pub struct Imap<'p, I, F, R> {
-    dispatcher: &'p Dispatcher,
+/// Each step reads a little of the input, so an endless input is fine, and a slow reader costs constant memory. The error of a task
+/// is an item like any other, after which the results go on.
+///
+/// Dropping it reads no more of the input; tasks that were submitted run to their end.
+pub struct Imap<I, R> {
+    engine: Arc<Engine>,
     /// `None` when it has ended, or panicked.
     input: Option<I>,
-    function: F,
     ordered: bool,
     job: Arc<Job>,
+    window: usize,
+    chunk: usize,
     /// How many items were read.
     read: usize,
-    /// How many items were seen to end.
-    ended: usize,
-    /// The next result to be given, in order.
-    next: usize,
+    /// How many results were given.
+    given: usize,
     ready: BTreeMap<usize, Result<R, TaskError>>,
+    /// The pool's own end was given.
+    over: bool,
+    _underway: Underway,
 }
 
-impl<'p, I: Iterator, F, R> Imap<'p, I, F, R>
-where
-    F: Function<(I::Item,), Output = R>,
-    I::Item: Serialize + DeserializeOwned,
-    R: Serialize + DeserializeOwned,
-{
-    pub(crate) fn new(dispatcher: &'p Dispatcher, function: F, input: I, ordered: bool) -> Self {
-        let job = Arc::new(Job::default());
-        Self {
-            dispatcher,
+impl<I, R> Imap<I, R> {
+    pub(crate) fn new(engine: Arc<Engine>, job: Arc<Job>, input: I, ordered: bool) -> Result<Self, Error> {
+        let chunk = job.options.chunk_size.map_or(1, |size| size.get());
+        let window = job.options.window.map_or(AHEAD * engine.size() * chunk, |window| window.get());
+        Ok(Self {
+            _underway: engine.underway()?,
+            engine,
             input: Some(input),
-            function,
             ordered,
             job,
+            window,
+            chunk: chunk.min(window),
             read: 0,
-            ended: 0,
-            next: 0,
+            given: 0,
             ready: BTreeMap::new(),
-        }
+            over: false,
+        })
+    }
+}
+
+impl<I, R> Imap<I, R>
+where
+    I: Iterator,
+    I::Item: Serialize + DeserializeOwned,
+    R: DeserializeOwned,
+{
+    /// As `next`, but gives up after `timeout`, never earlier, with [`Error::TimedOut`], after which the results go on. Python:
+    /// `next(timeout)`.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<R, Error>> {
+        self.next_until(Instant::now().checked_add(timeout))
     }
 
     fn read_ahead(&mut self) {
-        let window = AHEAD * self.dispatcher.workers();
-        while self.read - self.ended + self.ready.len() < window
-            && let Some(input) = &mut self.input
-        {
-            let index = self.read;
-            match catch_panic(|| input.next()) {
-                Ok(Some(item)) => match chunk::encode::<F, (I::Item,), _>(self.function, &[item]) {
-                    Ok(encoded) => self.submit(encoded),
-                    Err(error) => self.fail(TaskError::Encode { index, reason: error.to_string() }),
-                },
-                Ok(None) => {
-                    self.input = None;
-                    break;
-                }
-                Err(report) => {
-                    self.input = None;
-                    self.fail(TaskError::Input { index, report });
+        while self.read - self.given + self.chunk <= self.window && self.input.is_some() {
+            if let Some(error) = self.engine.over() {
+                // What was submitted has ended; there will be no more.
+                self.input = None;
+                self.job.fail(error);
+                return;
+            }
+            let mut items = Vec::with_capacity(self.chunk);
+            let mut panicked = None;
+            while items.len() < self.chunk
+                && let Some(input) = &mut self.input
+            {
+                match catch_panic(|| input.next()) {
+                    Ok(Some(item)) => items.push(item),
+                    Ok(None) => self.input = None,
+                    Err(report) => {
+                        self.input = None;
+                        panicked = Some(report);
+                    }
                 }
             }
-            self.read += 1;
+            let first = self.read;
+            let mut at = 0;
+            while at < items.len() {
+                let encoded = batch::encode(first + at, &items[at..]);
+                at += encoded.len;
+                if let Some(batch) = encoded.batch {
+                    self.engine.submit_more(&self.job, batch);
+                }
+                if let Some(reason) = encoded.failed {
+                    self.job.end(first + at, 1, End::NotEncoded(reason));
+                    at += 1;
+                }
+            }
+            self.read += at;
+            if let Some(report) = panicked {
+                self.job.end(self.read, 1, End::Input(report));
+                self.read += 1;
+            }
         }
     }
 
-    fn submit(&self, encoded: Encoded) {
-        self.dispatcher.submit([Chunk {
-            job: Arc::clone(&self.job),
-            first: self.read,
-            len: 1,
-            encoded,
-            split: chunk::split::<F, (I::Item,)>,
-        }]);
-    }
-
-    fn fail(&mut self, error: TaskError) {
-        self.ready.insert(self.read, Err(error));
-        self.ended += 1;
-    }
-}
-
-impl<I: Iterator, F, R> Iterator for Imap<'_, I, F, R>
-where
-    F: Function<(I::Item,), Output = R>,
-    I::Item: Serialize + DeserializeOwned,
-    R: Serialize + DeserializeOwned,
-{
-    type Item = Result<R, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut seen = self.job.ended();
+    fn next_until(&mut self, deadline: Option<Instant>) -> Option<Result<R, Error>> {
         loop {
-            for (first, len, end) in self.job.take() {
-                self.ended += len;
-                self.ready.extend((first..).zip(job::results(first, len, end)));
+            let seen = self.job.ended();
+            for ends in self.job.take() {
+                let mut index = ends.first;
+                ends.decode(|result| {
+                    self.ready.insert(index, result);
+                    index += 1;
+                });
             }
-            self.read_ahead();
             let found = if self.ordered {
-                self.ready.remove(&self.next)
+                self.ready.remove(&self.given)
             } else {
                 self.ready.pop_first().map(|(_, result)| result)
             };
             if let Some(result) = found {
-                self.next += 1;
+                self.given += 1;
+                self.read_ahead();
                 return Some(result.map_err(Error::Task));
             }
-            if self.input.is_none() && self.ended == self.read {
-                return None;
+            self.read_ahead();
+            if self.input.is_none() && self.given == self.read {
+                // Its end is told once.
+                let over = std::mem::replace(&mut self.over, true);
+                return self.job.failed().filter(|_| !over).map(Err);
             }
             let job = &self.job;
-            if let Err(error) = self.dispatcher.drive(&|| job.ended() != seen) {
-                // What was cancelled has ended by now, or never will.
-                self.input = None;
-                self.ended = self.read;
-                self.ready.clear();
-                return Some(Err(error));
+            if !self.engine.wait(deadline, &|| job.ended() != seen) {
+                return Some(Err(Error::TimedOut));
             }
-            seen = self.job.ended();
         }
+    }
+}
+
+impl<I, R> Iterator for Imap<I, R>
+where
+    I: Iterator,
+    I::Item: Serialize + DeserializeOwned,
+    R: DeserializeOwned,
+{
+    type Item = Result<R, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_until(None)
+    }
+}
+
+impl<I, R> fmt::Debug for Imap<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imap").field("read", &self.read).field("given", &self.given).finish_non_exhaustive()
     }
 }

@@ -1,20 +1,29 @@
-//! Jobs: what was submitted as one, and where the answers to its chunks go.
+//! Jobs: what was submitted by one call, and where the ends of its tasks go.
 //!
-//! The dispatcher knows chunks and their jobs; only a job knows types. Answers are stored as they come and decoded by
+//! The table knows jobs and their options; only the one who called knows types. Answers are stored as they come and decoded by
 //! whoever asked for them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+    time::Duration,
 };
 
-use mp_core::{ExitStatus, os::fd::OwnedFd};
+use mp_core::{ExitStatus, PanicReport, call::Pointer, catch_panic, os::fd::OwnedFd, transfer};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    chunk::{Answer, Encoded, HEAD, Outcome, Splitter},
-    error::TaskError,
+    engine::Underway,
+    error::{Error, TaskError},
+    message::{Outcome, PART_HEAD, Part, read_len},
+    spare,
+    worker::{Packed, Runner},
 };
 
 /// Which worker it was.
@@ -24,110 +33,312 @@ pub(crate) struct WorkerName {
     pub(crate) pid: u32,
 }
 
-/// How a chunk ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The worker's message.
-    Answered(Vec<u8>, Vec<OwnedFd>, WorkerName),
-    /// The worker died while it worked on this one item.
-    Died(WorkerName, ExitStatus),
-    /// The pool was terminated.
-    Cancelled,
+impl WorkerName {
+    pub(crate) fn initializer_failed(&self, cause: String) -> Error {
+        Error::Initializer { worker: self.name.clone(), pid: self.pid, cause }
+    }
 }
 
-/// A chunk of a job.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    pub(crate) job: Arc<Job>,
-    /// The position of the first item in the input.
-    pub(crate) first: usize,
-    pub(crate) len: usize,
-    pub(crate) encoded: Encoded,
-    /// Makes a chunk of each of its items, in case a worker dies with it.
-    pub(crate) split: Splitter,
+/// How far a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// How many of its tasks have ended, however they ended.
+    pub done: usize,
+    /// How many there are; `None` if that is not known.
+    pub total: Option<usize>,
 }
 
-impl Chunk {
-    /// One chunk for each item but the one at `without`; what cannot be split has ended.
-    pub(crate) fn without(self, without: usize) -> Vec<Self> {
-        if self.len == 1 {
-            return Vec::new();
-        }
-        match (self.split)(&self.encoded) {
-            Ok(items) if items.len() == self.len => (0..self.len)
-                .zip(items)
-                .filter(|(item, _)| *item != without)
-                .map(|(item, encoded)| Self {
-                    job: Arc::clone(&self.job),
-                    first: self.first + item,
-                    len: 1,
-                    encoded,
-                    split: self.split,
-                })
-                .collect(),
-            _ => {
-                self.job.end(self.first, without, End::Cancelled);
-                self.job.end(self.first + without + 1, self.len - without - 1, End::Cancelled);
-                Vec::new()
-            }
+pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// What a caller may say about a call.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) chunk_size: Option<NonZeroUsize>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Duration,
+    pub(crate) retries: u32,
+    pub(crate) backoff: Duration,
+    pub(crate) window: Option<NonZeroUsize>,
+    pub(crate) progress: Option<OnProgress>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            chunk_size: None,
+            timeout: None,
+            grace: Duration::from_millis(100),
+            retries: 0,
+            backoff: Duration::ZERO,
+            window: None,
+            progress: None,
         }
     }
 }
 
-/// The ends of the chunks of one submission, in the order in which they came.
-#[derive(Debug, Default)]
+/// A context: sent to each worker at most once per call.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Not 0.
+    pub(crate) id: u32,
+    pub(crate) packed: Packed,
+}
+
+/// How a run of consecutive tasks ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Answered { part: Part, message: Vec<u8>, fds: Vec<OwnedFd>, who: Arc<WorkerName> },
+    Died { who: Arc<WorkerName>, status: ExitStatus, attempts: u32 },
+    TimedOut { who: Arc<WorkerName>, limit: Duration },
+    Cancelled,
+    NotEncoded(String),
+    Input(PanicReport),
+}
+
+/// Ends of tasks that nobody has looked at.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// The position of the first in the input.
+    pub(crate) first: usize,
+    pub(crate) len: usize,
+    pub(crate) end: End,
+}
+
+/// Called once, by the clerk, when the job has finished.
+pub(crate) type Callback = Box<dyn FnOnce() + Send>;
+
+/// One call.
 pub(crate) struct Job {
-    ends: Mutex<Vec<(usize, usize, End)>>,
-    items: AtomicUsize,
+    pub(crate) runner: Pointer<Runner>,
+    pub(crate) options: Options,
+    pub(crate) context: Option<Arc<Context>>,
+    /// How many tasks it has; `None` while that is not known.
+    pub(crate) total: Option<usize>,
+    ended: AtomicUsize,
+    /// Tasks that were not given to any worker yet, or were taken back.
+    pub(crate) unassigned: AtomicUsize,
+    /// How long a task takes, in nanoseconds; 0 before the first answer.
+    pub(crate) pace: AtomicU64,
+    pub(crate) cancelled: AtomicBool,
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    ends: Vec<Ends>,
+    failed: Option<Error>,
+    underway: Option<Underway>,
+    wakers: Vec<Waker>,
+    callbacks: Vec<Callback>,
 }
 
 impl Job {
+    pub(crate) fn new(
+        runner: Runner,
+        options: Options,
+        context: Option<Arc<Context>>,
+        total: Option<usize>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            runner: Pointer(runner),
+            options,
+            context,
+            total,
+            ended: AtomicUsize::new(0),
+            unassigned: AtomicUsize::new(total.unwrap_or(0)),
+            pace: AtomicU64::new(0),
+            cancelled: AtomicBool::new(false),
+            inbox: Mutex::default(),
+        })
+    }
+
+    /// Notes how `len` tasks from `first` on ended: the one place where a task ends. Called with the lock of the table held.
     pub(crate) fn end(&self, first: usize, len: usize, end: End) {
-        self.ends.lock().push((first, len, end));
-        self.items.fetch_add(len, Ordering::Release);
+        self.inbox.lock().ends.push(Ends { first, len, end });
+        self.ended.fetch_add(len, Ordering::Release);
     }
 
-    /// How many items have ended so far.
+    /// Ends the whole call with an error of the pool. Called with the lock of the table held.
+    pub(crate) fn fail(&self, error: Error) {
+        self.inbox.lock().failed.get_or_insert(error);
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    /// How many tasks have ended so far.
     pub(crate) fn ended(&self) -> usize {
-        self.items.load(Ordering::Acquire)
+        self.ended.load(Ordering::Acquire)
     }
 
-    pub(crate) fn take(&self) -> Vec<(usize, usize, End)> {
-        std::mem::take(&mut *self.ends.lock())
+    pub(crate) fn finished(&self) -> bool {
+        self.total.is_some_and(|total| self.ended() >= total)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn failed(&self) -> Option<Error> {
+        self.inbox.lock().failed.clone()
+    }
+
+    /// The ends that have come since the last call, in the order in which they came.
+    pub(crate) fn take(&self) -> Vec<Ends> {
+        std::mem::take(&mut self.inbox.lock().ends)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { done: self.ended(), total: self.total }
+    }
+
+    /// Notes how long `len` tasks took.
+    pub(crate) fn note_pace(&self, len: u32, nanoseconds: u64) {
+        if len > 0 {
+            let now = (nanoseconds / u64::from(len)).max(1);
+            let before = self.pace.load(Ordering::Relaxed);
+            // Long tasks count at once: to plan with too small chunks costs little, with too large ones much.
+            let next = if before == 0 || now > before { now } else { (7 * before + now) / 8 };
+            self.pace.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// Has `waker` woken when the job has finished; false if it has.
+    pub(crate) fn watch(&self, waker: &Waker) -> bool {
+        let mut inbox = self.inbox.lock();
+        if self.finished() {
+            return false;
+        }
+        if !inbox.wakers.iter().any(|known| known.will_wake(waker)) {
+            inbox.wakers.push(waker.clone());
+        }
+        true
+    }
+
+    /// Has `callback` called when the job has finished; gives it back if it has.
+    pub(crate) fn when_finished(&self, callback: Callback) -> Option<Callback> {
+        let mut inbox = self.inbox.lock();
+        if self.finished() {
+            return Some(callback);
+        }
+        inbox.callbacks.push(callback);
+        None
+    }
+
+    /// Has the clerk see to it until it has finished.
+    pub(crate) fn keep_underway(&self, underway: Underway) {
+        let mut inbox = self.inbox.lock();
+        if !self.finished() {
+            inbox.underway = Some(underway);
+        }
+    }
+
+    /// Those that wait for the end of a job that has finished.
+    pub(crate) fn take_watchers(&self) -> (Vec<Waker>, Vec<Callback>) {
+        let mut inbox = self.inbox.lock();
+        inbox.underway = None;
+        (std::mem::take(&mut inbox.wakers), std::mem::take(&mut inbox.callbacks))
     }
 }
 
-/// The results of the items of a chunk that ended, in their order.
-pub(crate) fn results<R: DeserializeOwned>(first: usize, len: usize, end: End) -> Vec<Result<R, TaskError>> {
-    let all =
-        |error: &dyn Fn(usize) -> TaskError| (first..first + len).map(|index| Err(error(index))).collect();
-    match end {
-        End::Cancelled => all(&|index| TaskError::Cancelled { index }),
-        End::Died(WorkerName { name, pid }, status) => {
-            all(&|index| TaskError::WorkerDied { index, worker: name.clone(), pid, status })
-        }
-        End::Answered(bytes, fds, WorkerName { name, pid }) => {
-            let answer = mp_core::transfer::decode(bytes.get(HEAD..).unwrap_or_default(), fds);
-            match answer {
-                Ok(Answer::Items(items)) if items.len() == len => (first..)
-                    .zip(items)
-                    .map(|(index, item)| match item {
-                        Outcome::Done(result) => Ok(result),
-                        Outcome::NotEncoded(reason) => Err(TaskError::Decode { index, reason }),
-                        Outcome::Panicked(report) => {
-                            Err(TaskError::Panicked { index, worker: name.clone(), pid, report })
-                        }
-                    })
-                    .collect(),
-                Ok(Answer::Items(_)) => all(&|index| TaskError::Decode {
-                    index,
-                    reason: "its worker answered for another number of items".to_owned(),
-                }),
-                Ok(Answer::NotDecoded(reason)) => {
-                    all(&|index| TaskError::Decode { index, reason: reason.clone() })
-                }
-                Err(error) => all(&|index| TaskError::Decode { index, reason: error.to_string() }),
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("total", &self.total)
+            .field("ended", &self.ended())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ends {
+    /// Calls `each` for every task, in their order.
+    pub(crate) fn decode<R: DeserializeOwned>(self, mut each: impl FnMut(Result<R, TaskError>)) {
+        let Self { first, len, end } = self;
+        let mut all = |error: &dyn Fn(usize) -> TaskError| {
+            (first..first + len).for_each(|index| each(Err(error(index))));
+        };
+        match end {
+            End::Cancelled => all(&|index| TaskError::Cancelled { index }),
+            End::NotEncoded(reason) => all(&|index| TaskError::Encode { index, reason: reason.clone() }),
+            End::Input(report) => all(&|index| TaskError::Input { index, report: report.clone() }),
+            End::TimedOut { who, limit } => {
+                all(&|index| TaskError::TimedOut { index, worker: who.name.clone(), pid: who.pid, limit })
             }
+            End::Died { who, status, attempts } => all(&|index| TaskError::WorkerDied {
+                index,
+                worker: who.name.clone(),
+                pid: who.pid,
+                status,
+                attempts,
+            }),
+            End::Answered { part, message, fds, who } => {
+                let not_decoded = |index, reason| TaskError::Decode { index, reason };
+                if part.returned {
+                    read::<R>(&part, &message, fds, len, |at, result| {
+                        each(result.map_err(|reason| not_decoded(first + at, reason)));
+                    });
+                } else {
+                    read::<Outcome<R>>(&part, &message, fds, len, |at, result| {
+                        let index = first + at;
+                        each(match result {
+                            Err(reason) => Err(not_decoded(index, reason)),
+                            Ok(Outcome::Returned(result)) => Ok(result),
+                            Ok(Outcome::NotDecoded(reason)) => {
+                                Err(not_decoded(index, format!("its argument did not arrive: {reason}")))
+                            }
+                            Ok(Outcome::NotEncoded(reason)) => Err(not_decoded(index, reason.into())),
+                            Ok(Outcome::Panicked(report)) => {
+                                let (worker, pid) = (who.name.clone(), who.pid);
+                                Err(TaskError::Panicked { index, worker, pid, report: *report })
+                            }
+                        });
+                    });
+                }
+                spare::give(message);
+            }
+        }
+    }
+}
+
+/// Reads `len` values out of an answer, each from its own bytes, so that one that does not decode costs no other.
+fn read<T: DeserializeOwned>(
+    part: &Part,
+    message: &[u8],
+    fds: Vec<OwnedFd>,
+    len: usize,
+    mut each: impl FnMut(usize, Result<T, String>),
+) {
+    let body = message.get(PART_HEAD..).unwrap_or_default();
+    let split = usize::try_from(part.bytes).ok().and_then(|bytes| body.split_at_checked(bytes));
+    let (mut values, mut lengths) = split.unwrap_or_default();
+    let mut fds = Some(fds).filter(|fds| !fds.is_empty());
+    let mut at = 0;
+    while at < len {
+        let outcome = catch_panic(|| {
+            while at < len {
+                let next = read_len(&mut lengths).and_then(|len| values.split_at_checked(len));
+                let (value, behind) = next.ok_or("the answer is cut short")?;
+                values = behind;
+                // The value's own code may panic: then it is this item's fault, and the next is tried.
+                at += 1;
+                let value = match fds.take() {
+                    Some(fds) => transfer::decode(value, fds).map_err(|error| error.to_string()),
+                    None => match transfer::decode_front(value) {
+                        Ok((value, [])) => Ok(value),
+                        Ok(_) => Err("its `Deserialize` reads less than its `Serialize` wrote".to_owned()),
+                        Err(error) => Err(error.to_string()),
+                    },
+                };
+                each(at - 1, value);
+            }
+            Ok::<_, &str>(())
+        });
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => {
+                (at..len).for_each(|at| each(at, Err(reason.to_owned())));
+                at = len;
+            }
+            Err(report) => each(at - 1, Err(format!("its `Deserialize` {report}"))),
         }
     }
 }

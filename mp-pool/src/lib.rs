@@ -18,16 +18,29 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod chunk;
-mod dispatch;
+mod batch;
+mod builder;
+mod call;
+mod crew;
+mod engine;
 mod error;
+mod handle;
 mod imap;
 mod job;
 mod local;
+mod message;
 mod pool;
+mod spare;
+pub mod task;
+mod wait;
 mod worker;
 
+pub use builder::PoolBuilder;
+pub use call::{Call, CallWith};
 pub use error::{Error, TaskError};
+pub use handle::Handle;
 pub use imap::Imap;
-pub use mp_core::{init, init_test, test_init};
+pub use job::Progress;
+pub use mp_core::{ExitStatus, PanicReport, StartMethod, init, init_test, test_init};
 pub use pool::Pool;
+pub use wait::{Waitable, wait_all, wait_any};

@@ -1,92 +1,117 @@
 //! The pool: what a person uses.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-};
+use std::sync::Arc;
 
 use mp_core::call::Function;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    chunk,
-    dispatch::Dispatcher,
+    builder::PoolBuilder,
+    call::Call,
+    engine::Engine,
     error::{Error, TaskError},
+    handle::Handle,
     imap::Imap,
-    job::{self, Chunk, Job},
 };
-
-/// Chunks for each worker, if all items take the same time: Python's rule.
-const CHUNKS_PER_WORKER: usize = 4;
-
-const RUNNING: u8 = 0;
-const CLOSED: u8 = 1;
-const TERMINATED: u8 = 2;
-const JOINED: u8 = 3;
 
 /// A pool of worker processes. Python: `multiprocessing.Pool`.
 ///
-/// Functions are function items, or closures that capture nothing; arguments and results are serde values. The death of a
-/// worker concerns exactly the task that it worked on, which gets an error that names it; the worker is replaced. Tasks
-/// that waited behind it in the same chunk run again elsewhere, so a task may run more than once when workers die, but
-/// its result comes once.
+/// Functions are function items, or closures that capture nothing; arguments and results are serde values, with handles in them if
+/// need be. A pool may be used by several threads, and inside of a worker.
+///
+/// The death of a worker concerns exactly the task that it worked on, which gets an error that names it, or is
+/// [tried again](Call::retries); the worker is replaced. A task that had ended, but whose result was lost with the worker, runs again,
+/// and so do tasks that waited behind: a task may run more than once when workers die, but its result comes once.
 ///
 /// Dropping a pool terminates it.
 #[derive(Debug)]
 pub struct Pool {
-    dispatcher: Dispatcher,
-    phase: AtomicU8,
+    engine: Arc<Engine>,
 }
 
 impl Pool {
-    /// Starts a pool of one worker for each CPU that this process may use.
+    pub(crate) fn over(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// Starts a pool of one worker for each CPU that this process may use. Python: `Pool()`.
     ///
     /// # Errors
     /// [`Error::Start`], for instance because `mp_pool::init()` is missing; no worker is left then.
     pub fn new() -> Result<Self, Error> {
-        Self::with_workers(mp_core::cpu_count().get())
+        Self::builder().build()
     }
 
-    /// Starts a pool of `workers` workers.
+    /// Starts a pool of `workers` workers. Python: `Pool(workers)`.
     ///
     /// # Errors
     /// [`Error::NoWorkers`] for 0; else as [`Pool::new`].
     pub fn with_workers(workers: usize) -> Result<Self, Error> {
-        if workers == 0 {
-            return Err(Error::NoWorkers);
-        }
-        Ok(Self { dispatcher: Dispatcher::start(workers)?, phase: AtomicU8::new(RUNNING) })
+        Self::builder().workers(workers).build()
     }
 
-    /// How many workers the pool has.
+    /// For a pool that is not like any other.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+
+    /// How many workers the pool has when all are there.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.dispatcher.workers()
+        self.engine.size()
     }
 
-    /// Calls `function` with each of `items` and returns the results in the order of the items.
+    /// A call about which more is to be said: time-outs, retries, chunk sizes, a context, and so on.
+    pub fn call(&self) -> Call<'_> {
+        Call::new(&self.engine)
+    }
+
+    /// Calls `function` once, in some worker, with the tuple `args`, and returns its result. Blocks until then. Python: `apply()`.
+    ///
+    /// # Errors
+    /// [`Error::Task`] with what happened instead of a result, [`Error::Closed`] after `close` or `terminate`, and what breaks the
+    /// pool as a whole.
+    pub fn apply<F, Args, R>(&self, function: F, args: Args) -> Result<R, Error>
+    where
+        F: Function<Args, Output = R>,
+        Args: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        self.call().apply(function, args)
+    }
+
+    /// As [`Pool::apply`], but returns at once. Python: `apply_async()`.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or what has broken the pool; everything else is told by the handle.
+    pub fn apply_async<F, Args, R>(&self, function: F, args: Args) -> Result<Handle<R>, Error>
+    where
+        F: Function<Args, Output = R>,
+        Args: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        self.call().apply_async(function, args)
+    }
+
+    /// Calls `function` with each of `items` and returns the results in the order of the items. Python: `map()`.
     ///
     /// Blocks until all have ended. See [`Pool::try_map`] for the results of the others if one fails.
     ///
     /// # Errors
-    /// [`Error::Task`]: the first item, in their order, that has no result; [`Error::Closed`].
+    /// [`Error::Task`]: the first item, in their order, that has no result; else as [`Pool::apply`].
     pub fn map<F, T, R>(&self, function: F, items: impl IntoIterator<Item = T>) -> Result<Vec<R>, Error>
     where
         F: Function<(T,), Output = R>,
         T: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let results = self.try_map(function, items)?;
-        results.into_iter().collect::<Result<_, _>>().map_err(Error::Task)
+        self.call().map(function, items)
     }
 
     /// As [`Pool::map`], with one result for each item, so that a failure costs nobody else's result.
     ///
     /// # Errors
-    /// [`Error::Closed`], or an error of the pool as a whole.
+    /// [`Error::Closed`], or what breaks the pool as a whole.
     pub fn try_map<F, T, R>(
         &self,
         function: F,
@@ -97,11 +122,27 @@ impl Pool {
         T: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let items: Vec<T> = items.into_iter().collect();
-        self.run::<F, (T,), T, R>(function, &items)
+        self.call().try_map(function, items)
     }
 
-    /// As [`Pool::map`], for functions with several arguments: each item is the tuple of them.
+    /// As [`Pool::map`], but returns when all items are submitted. Python: `map_async()`.
+    ///
+    /// # Errors
+    /// As for [`Pool::apply_async`].
+    pub fn map_async<F, T, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Handle<Vec<R>>, Error>
+    where
+        F: Function<(T,), Output = R>,
+        T: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        self.call().map_async(function, items)
+    }
+
+    /// As [`Pool::map`], for functions with several arguments: each item is the tuple of them. Python: `starmap()`.
     ///
     /// # Errors
     /// As for [`Pool::map`].
@@ -115,133 +156,110 @@ impl Pool {
         Args: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let items: Vec<Args> = items.into_iter().collect();
-        let results = self.run::<F, Args, Args, R>(function, &items)?;
-        results.into_iter().collect::<Result<_, _>>().map_err(Error::Task)
+        self.call().starmap(function, items)
     }
 
-    /// Calls `function` once, in some worker, with the tuple `args`, and returns its result.
+    /// As [`Pool::starmap`], but returns when all items are submitted. Python: `starmap_async()`.
     ///
     /// # Errors
-    /// As for [`Pool::map`].
-    pub fn apply<F, Args, R>(&self, function: F, args: Args) -> Result<R, Error>
+    /// As for [`Pool::apply_async`].
+    pub fn starmap_async<F, Args, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = Args>,
+    ) -> Result<Handle<Vec<R>>, Error>
     where
         F: Function<Args, Output = R>,
         Args: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let results = self.run::<F, Args, Args, R>(function, &[args])?;
-        match results.into_iter().next() {
-            Some(result) => result.map_err(Error::Task),
-            None => Err(Error::Closed),
-        }
+        self.call().starmap_async(function, items)
     }
 
-    /// Calls `function` with each of `items`, which are read as they are needed, and gives the results in their order.
+    /// Calls `function` with each of `items`, which are read as they are needed, and gives the results in their order. Python:
+    /// `imap()`, which reads the whole input at once.
     ///
-    /// At most a few items for each worker are read ahead of the results that were taken.
+    /// At most a [window](Call::window) of items is read ahead of the results that were taken. Each result has its own error, after
+    /// which the results go on.
     ///
     /// # Errors
-    /// [`Error::Closed`]. Each result has its own error.
-    pub fn imap<F, I, R>(&self, function: F, items: I) -> Result<Imap<'_, I::IntoIter, F, R>, Error>
+    /// As for [`Pool::apply_async`].
+    pub fn imap<F, I, R>(&self, function: F, items: I) -> Result<Imap<I::IntoIter, R>, Error>
     where
         I: IntoIterator,
         F: Function<(I::Item,), Output = R>,
         I::Item: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        self.check_running()?;
-        Ok(Imap::new(&self.dispatcher, function, items.into_iter(), true))
+        self.call().imap(function, items)
     }
 
-    /// As [`Pool::imap`], with each result as soon as it is there.
+    /// As [`Pool::imap`], with each result as soon as it is there. Python: `imap_unordered()`.
     ///
     /// # Errors
     /// As for [`Pool::imap`].
-    pub fn imap_unordered<F, I, R>(&self, function: F, items: I) -> Result<Imap<'_, I::IntoIter, F, R>, Error>
+    pub fn imap_unordered<F, I, R>(&self, function: F, items: I) -> Result<Imap<I::IntoIter, R>, Error>
     where
         I: IntoIterator,
         F: Function<(I::Item,), Output = R>,
         I::Item: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        self.check_running()?;
-        Ok(Imap::new(&self.dispatcher, function, items.into_iter(), false))
+        self.call().imap_unordered(function, items)
     }
 
-    fn run<F, Args, T, R>(&self, function: F, items: &[T]) -> Result<Vec<Result<R, TaskError>>, Error>
-    where
-        F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
-        T: Serialize,
-        R: Serialize + DeserializeOwned,
-    {
-        self.check_running()?;
-        let size = NonZeroUsize::new(items.len().div_ceil(CHUNKS_PER_WORKER * self.workers()))
-            .unwrap_or(NonZeroUsize::MIN)
-            .get();
-        let job = Arc::new(Job::default());
-        let mut chunks = Vec::new();
-        for (number, part) in items.chunks(size).enumerate() {
-            let first = number * size;
-            let encoded = chunk::encode::<F, Args, T>(function, part)
-                .map_err(|_| not_encoded(function, first, part))?;
-            let split = chunk::split::<F, Args>;
-            chunks.push(Chunk { job: Arc::clone(&job), first, len: part.len(), encoded, split });
-        }
-        self.dispatcher.submit(chunks);
-        self.dispatcher.drive(&|| job.ended() == items.len())?;
-        let mut ends = job.take();
-        ends.sort_unstable_by_key(|(first, ..)| *first);
-        Ok(ends.into_iter().flat_map(|(first, len, end)| job::results(first, len, end)).collect())
-    }
-
-    fn check_running(&self) -> Result<(), Error> {
-        if self.phase.load(Ordering::Acquire) == RUNNING { Ok(()) } else { Err(Error::Closed) }
-    }
-
-    /// Takes no more work from now on; what was submitted goes on.
+    /// Takes no more work from now on; what was submitted goes on. Python: `close()`.
     pub fn close(&self) {
-        let _ = self.phase.compare_exchange(RUNNING, CLOSED, Ordering::AcqRel, Ordering::Acquire);
+        self.engine.close();
     }
 
-    /// Waits until everything that was submitted has ended and the workers have exited.
+    /// Waits until everything that was submitted has ended and the workers have exited. Python: `join()`.
     ///
     /// # Errors
     /// [`Error::StillRunning`] before [`Pool::close`] or [`Pool::terminate`].
     pub fn join(&self) -> Result<(), Error> {
-        match self.phase.load(Ordering::Acquire) {
-            RUNNING => Err(Error::StillRunning),
-            CLOSED => {
-                self.dispatcher.finish()?;
-                self.phase.store(JOINED, Ordering::Release);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+        self.engine.join()
     }
 
-    /// Ends the workers now; what has not ended is cancelled. Returns when they are gone, within seconds.
+    /// Ends the workers now; what has not ended is cancelled. Returns when they are gone, which takes a second or two at most, also if
+    /// they do not listen. Python: `terminate()`.
     pub fn terminate(&self) {
-        if self.phase.swap(TERMINATED, Ordering::AcqRel) < TERMINATED {
-            self.dispatcher.terminate();
-        }
+        self.engine.terminate();
     }
-}
 
-/// Which item of a chunk it was that could not be encoded.
-fn not_encoded<F, Args, T>(function: F, first: usize, items: &[T]) -> TaskError
-where
-    F: Function<Args>,
-    Args: DeserializeOwned,
-    F::Output: Serialize,
-    T: Serialize,
-{
-    let failed = items.iter().enumerate().find_map(|(item, value)| {
-        let error = chunk::encode::<F, Args, T>(function, std::slice::from_ref(value)).err()?;
-        Some(TaskError::Encode { index: first + item, reason: error.to_string() })
-    });
-    failed.unwrap_or(TaskError::Encode { index: first, reason: "its chunk could not be encoded".to_owned() })
+    /// Calls `body` with the pool, then closes and joins it. If `body` panics, the pool is terminated. Python: `with`, which
+    /// terminates in any case.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::Pool;
+    ///
+    /// let squares = Pool::with_workers(2)?.scope(|pool| pool.map(|x: u32| x * x, [1, 2, 3]))??;
+    /// assert_eq!(squares, [1, 4, 9]);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Pool::join`].
+    pub fn scope<R>(self, body: impl FnOnce(&Self) -> R) -> Result<R, Error> {
+        let result = body(&self);
+        self.close();
+        self.join()?;
+        Ok(result)
+    }
+
+    /// What the [exit hooks](PoolBuilder::exit_hook) of the workers that have ended so far returned, each with the name of its worker.
+    /// Each result is given once.
+    pub fn exit_results<E: DeserializeOwned>(&self) -> Vec<(String, Result<E, Error>)> {
+        let decode =
+            |bytes: Vec<u8>| mp_core::transfer::decode(&bytes, Vec::new()).map_err(|error| error.to_string());
+        let ends = self.engine.take_ends().into_iter();
+        ends.map(|(who, result)| {
+            let failed = |reason| Error::ExitHook { worker: who.name.clone(), pid: who.pid, reason };
+            (who.name.clone(), result.and_then(decode).map_err(failed))
+        })
+        .collect()
+    }
 }
 
 impl Drop for Pool {

@@ -47,7 +47,9 @@ impl Word {
 
     /// Counts one change and wakes the sleeper, if there is one, in the same step.
     ///
-    /// Only one thread of all processes may be here at a time: the caller holds a gate that sees to that.
+    /// Only one thread of all processes may be here at a time: the caller holds a gate that sees to that. Without it, as a
+    /// bell that many ring, the word still changes and wakes, but is no count any more: two that see the same sleeper may
+    /// leave a sleeper's mark where nobody sleeps, which costs the next one an idle system call.
     #[inline]
     pub fn advance(&self) {
         self.advance_waking(1);

@@ -1,0 +1,110 @@
+//! Items as bytes, one behind the other, so that any run of them is a piece of memory.
+//!
+//! Where each item ends is known, so a chunk can be cut where and when it is needed: small at the end of a call, one item at a
+//! time after a death, without encoding anything twice.
+
+use std::{cell::Cell, ops::Range};
+
+use mp_core::{
+    catch_panic,
+    transfer::{self, Handle},
+};
+use serde::Serialize;
+
+use crate::spare;
+
+/// A batch is full when it has so many bytes or items: small enough that workers begin while the rest is encoded.
+const FULL_BYTES: usize = 1 << 20;
+const FULL_ITEMS: usize = 1 << 14;
+
+/// Consecutive items of one input; never empty.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// The position of its first item in the input.
+    first: usize,
+    bytes: Vec<u8>,
+    /// Where items end, all but the last.
+    ends: Vec<u32>,
+    /// The handles of those items that have some.
+    handles: Vec<(u32, Vec<Handle>)>,
+}
+
+/// What came of encoding the front of some items.
+pub(crate) struct Encoded {
+    pub(crate) batch: Option<Batch>,
+    /// How many items are in the batch.
+    pub(crate) len: usize,
+    /// Why the item behind them could not be encoded, if that is where the batch ends.
+    pub(crate) failed: Option<String>,
+}
+
+/// Encodes as many of `items` as fit one batch; the first of them is the item `first` of the input.
+pub(crate) fn encode<T: Serialize>(first: usize, items: &[T]) -> Encoded {
+    let mut bytes = spare::take();
+    let mut ends: Vec<u32> = Vec::with_capacity(items.len().min(FULL_ITEMS));
+    let mut handles = Vec::new();
+    let full = Cell::new(false);
+    let outcome = catch_panic(|| {
+        transfer::encode_each(items.iter().take_while(|_| !full.get()), &mut bytes, |end, own| {
+            if !own.is_empty() {
+                handles.push((ends.len() as u32, own));
+            }
+            // Only the last item of a batch can end further behind, and its end is that of the bytes.
+            ends.push(u32::try_from(end).unwrap_or(u32::MAX));
+            full.set(end >= FULL_BYTES || ends.len() >= FULL_ITEMS);
+        })
+    });
+    let len = ends.len();
+    let failed = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(report) => Some(format!("its `Serialize` {report}")),
+    };
+    let batch = ends.pop().map(|last| {
+        // A `Serialize` that panicked may have left the beginning of its item.
+        if last != u32::MAX {
+            bytes.truncate(last as usize);
+        }
+        Batch { first, bytes, ends, handles }
+    });
+    Encoded { batch, len, failed }
+}
+
+impl Batch {
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.ends.len() as u32 + 1
+    }
+
+    fn end(&self, item: u32) -> usize {
+        self.ends.get(item as usize).map_or(self.bytes.len(), |end| *end as usize)
+    }
+
+    /// The encoded items of a range that is not empty.
+    pub(crate) fn bytes(&self, items: &Range<u32>) -> &[u8] {
+        let start = if items.start == 0 { 0 } else { self.end(items.start - 1) };
+        &self.bytes[start..self.end(items.end - 1)]
+    }
+
+    pub(crate) fn handles(&self, item: u32) -> &[Handle] {
+        self.handles.iter().find(|(with, _)| *with == item).map_or(&[], |(_, handles)| handles)
+    }
+
+    /// How many of a range's items can be one chunk: one with handles is alone.
+    pub(crate) fn together(&self, items: &Range<u32>) -> u32 {
+        match self.handles.iter().map(|(item, _)| *item).find(|item| items.contains(item)) {
+            None => items.end - items.start,
+            Some(item) if item == items.start => 1,
+            Some(item) => item - items.start,
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.bytes));
+    }
+}

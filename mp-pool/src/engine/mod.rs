@@ -1,0 +1,358 @@
+//! The engine: the lock around the table, and who sleeps where. Its page is the README beside the crate's sources.
+#![doc = include_str!("../README.md")]
+
+mod clerk;
+mod keeper;
+mod table;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use mp_core::catch_panic;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+pub(crate) use self::clerk::Underway;
+use self::{
+    clerk::Clerk,
+    table::{Phase, Span, Table},
+};
+use crate::{
+    batch::Batch,
+    builder::Settings,
+    crew::Crew,
+    error::Error,
+    job::{End, Job, WorkerName},
+    local::{Local, alarm::Alarm, link::Bell, member::ExitResult},
+};
+
+/// How long `terminate` waits for workers that were asked to end, and for those that got SIGTERM.
+const ASKED: Duration = Duration::from_millis(100);
+const TOLD: Duration = Duration::from_secs(1);
+/// How long `join` waits for workers that have nothing to do any more.
+const LEAVING: Duration = Duration::from_secs(30);
+
+pub(crate) struct Engine {
+    table: Mutex<Table<Local>>,
+    bell: Bell,
+    alarm: Arc<Alarm>,
+    /// Whether somebody collects.
+    role: Mutex<Role>,
+    /// Somebody's task has ended, or nobody collects any more.
+    changed: Condvar,
+    /// How many callers wait without collecting.
+    waiting: AtomicUsize,
+    clerk: Clerk,
+    stopped: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    size: usize,
+}
+
+#[derive(Debug, Default)]
+struct Role {
+    holder: Option<Holder>,
+    /// How often a caller has collected.
+    turns: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Caller,
+    Clerk,
+}
+
+impl Engine {
+    /// Starts the workers (unless they are started lazily) and the keeper.
+    pub(crate) fn start(settings: Settings) -> Result<Arc<Self>, Error> {
+        let settings = Arc::new(settings);
+        let bell = Bell::new()?;
+        let alarm = Arc::new(Alarm::new()?);
+        let crew = Local::new(Arc::clone(&settings), bell.clone(), Arc::clone(&alarm));
+        let engine = Arc::new(Self {
+            table: Mutex::new(Table::new(crew)),
+            bell,
+            alarm,
+            role: Mutex::default(),
+            changed: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            clerk: Clerk::default(),
+            stopped: AtomicBool::new(false),
+            threads: Mutex::default(),
+            size: settings.workers,
+        });
+        let keeper = Arc::clone(&engine);
+        let thread = thread::Builder::new().name("mp-pool-keeper".into()).spawn(move || keeper.keep())?;
+        engine.threads.lock().push(thread);
+        loop {
+            let now = Instant::now();
+            let Some(opening) = engine.table.lock().crew.opening(false, now) else { break };
+            let started = opening.start();
+            let failed = started.as_ref().err().cloned();
+            engine.table.lock().crew.welcome(started, now);
+            if let Some(error) = failed {
+                engine.terminate();
+                return Err(error);
+            }
+        }
+        Ok(engine)
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Announces a call with so many tasks.
+    pub(crate) fn announce(&self, tasks: usize) -> Result<(), Error> {
+        let mut table = self.table.lock();
+        table.check_running()?;
+        table.announce(tasks);
+        Ok(())
+    }
+
+    /// Puts announced tasks in line, and gives out what can be given out.
+    pub(crate) fn submit(&self, job: &Arc<Job>, batch: Batch) {
+        let mut table = self.table.lock();
+        table.enqueue(Span::all(Arc::clone(job), batch));
+        self.after(table);
+    }
+
+    /// As [`submit`](Self::submit), for tasks that were not announced.
+    pub(crate) fn submit_more(&self, job: &Arc<Job>, batch: Batch) {
+        let mut table = self.table.lock();
+        table.announce(batch.len() as usize);
+        table.enqueue(Span::all(Arc::clone(job), batch));
+        self.after(table);
+    }
+
+    /// Ends announced tasks that never got in line.
+    pub(crate) fn end(&self, job: &Arc<Job>, first: usize, len: usize, end: End) {
+        if len > 0 {
+            let mut table = self.table.lock();
+            table.end(job, first, len, end);
+            self.after(table);
+        }
+    }
+
+    pub(crate) fn cancel(&self, job: &Arc<Job>) {
+        let mut table = self.table.lock();
+        table.cancel(job, Instant::now());
+        table.kick = true;
+        self.after(table);
+    }
+
+    /// What is left to do when the table was changed by somebody who does not collect.
+    fn after(&self, mut table: MutexGuard<'_, Table<Local>>) {
+        let news = std::mem::take(&mut table.news);
+        let waiting = table.waiting();
+        let kick = std::mem::take(&mut table.kick) || waiting && table.crew.is_short();
+        drop(table);
+        if kick {
+            self.alarm.kick();
+        }
+        if waiting {
+            self.clerk.hurry();
+        }
+        if !news.is_empty() {
+            self.tell(news);
+            self.ring();
+        }
+    }
+
+    /// Has all who wait look again.
+    fn ring(&self) {
+        self.bell.advance();
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            // Whoever waits has looked under this lock before it slept.
+            drop(self.role.lock());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Tells those who wait for these jobs. No lock is held: foreign code runs here.
+    fn tell(&self, news: Vec<Arc<Job>>) {
+        for job in news {
+            if let Some(progress) = &job.options.progress {
+                let _ = catch_panic(|| progress(job.progress()));
+            }
+            if job.finished() {
+                let (wakers, callbacks) = job.take_watchers();
+                for waker in wakers {
+                    let _ = catch_panic(|| waker.wake());
+                }
+                self.clerk.call(callbacks);
+            }
+        }
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            // Whoever waits has looked under this lock before it slept.
+            drop(self.role.lock());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Collects once; whether anything has happened.
+    fn turn(&self) -> bool {
+        let mut table = self.table.lock();
+        let any = table.advance();
+        let news = std::mem::take(&mut table.news);
+        let kick = std::mem::take(&mut table.kick);
+        drop(table);
+        if kick {
+            self.alarm.kick();
+        }
+        if !news.is_empty() {
+            self.tell(news);
+        }
+        any
+    }
+
+    /// Waits until `done`, at most until `deadline`; whether it is. Collects meanwhile, unless somebody else does.
+    pub(crate) fn wait(&self, deadline: Option<Instant>, done: &dyn Fn() -> bool) -> bool {
+        loop {
+            if done() {
+                return true;
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            let mut role = self.role.lock();
+            match role.holder {
+                None => {
+                    role.holder = Some(Holder::Caller);
+                    role.turns += 1;
+                    drop(role);
+                    let _leave = Leave(self);
+                    self.collect(deadline, done);
+                }
+                Some(holder) => {
+                    self.waiting.fetch_add(1, Ordering::AcqRel);
+                    if holder == Holder::Clerk {
+                        // It makes room for whoever waits.
+                        self.bell.advance();
+                    }
+                    if !done() {
+                        match deadline {
+                            None => self.changed.wait(&mut role),
+                            Some(deadline) => drop(self.changed.wait_until(&mut role, deadline)),
+                        }
+                    }
+                    self.waiting.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+        }
+    }
+
+    fn collect(&self, deadline: Option<Instant>, done: &dyn Fn() -> bool) {
+        // Ends at the deadline as well.
+        let _ = self.bell.wait_shared(deadline, None, || {
+            while self.turn() {
+                if done() {
+                    break;
+                }
+            }
+            done().then_some(())
+        });
+    }
+
+    pub(crate) fn close(&self) {
+        let mut table = self.table.lock();
+        if matches!(table.phase, Phase::Running) {
+            table.phase = Phase::Closed;
+        }
+    }
+
+    /// Waits for everything that was announced, and then for the workers.
+    pub(crate) fn join(&self) -> Result<(), Error> {
+        if matches!(self.table.lock().phase, Phase::Running) {
+            return Err(Error::StillRunning);
+        }
+        self.wait(None, &|| self.table.lock().outstanding() == 0);
+        self.table.lock().crew.close(false);
+        if !self.wait_for_workers(LEAVING) {
+            self.end_workers();
+        }
+        self.stop();
+        Ok(())
+    }
+
+    pub(crate) fn terminate(&self) {
+        let mut table = self.table.lock();
+        if !matches!(table.phase, Phase::Broken(_)) {
+            table.phase = Phase::Terminated;
+        }
+        table.cancel_all(None);
+        table.crew.close(true);
+        table.kick = true;
+        self.after(table);
+        if !self.wait_for_workers(ASKED) {
+            self.table.lock().crew.end(false);
+            if !self.wait_for_workers(TOLD) {
+                self.end_workers();
+            }
+        }
+        self.stop();
+    }
+
+    fn end_workers(&self) {
+        self.table.lock().crew.end(true);
+        // Nothing survives SIGKILL; what may keep it waiting is a disk.
+        self.wait_for_workers(LEAVING);
+    }
+
+    /// Waits until no worker is left; whether that is so.
+    fn wait_for_workers(&self, time: Duration) -> bool {
+        self.alarm.kick();
+        self.wait(Some(Instant::now() + time), &|| self.table.lock().crew.is_empty())
+    }
+
+    /// Ends the pool's own threads.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.alarm.kick();
+        self.clerk.stop();
+        self.ring();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            // A callback may end the pool.
+            if thread.thread().id() != thread::current().id() {
+                // It does not panic; if it did, it has ended.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    /// Why nothing runs any more, if that is so.
+    pub(crate) fn over(&self) -> Option<Error> {
+        match &self.table.lock().phase {
+            Phase::Running | Phase::Closed if self.stopped.load(Ordering::Acquire) => Some(Error::Closed),
+            Phase::Running | Phase::Closed => None,
+            Phase::Terminated => Some(Error::Closed),
+            Phase::Broken(error) => Some(error.clone()),
+        }
+    }
+
+    pub(crate) fn take_ends(&self) -> Vec<(Arc<WorkerName>, ExitResult)> {
+        self.table.lock().crew.take_ends()
+    }
+}
+
+/// Gives the role up, also if the one who had it panicked.
+struct Leave<'a>(&'a Engine);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.role.lock().holder = None;
+        if self.0.waiting.load(Ordering::Acquire) > 0 {
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("workers", &self.size).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,255 @@
+//! Results that will be there.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use mp_core::catch_panic;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    engine::Engine,
+    error::{Error, TaskError},
+    job::{Job, Progress},
+};
+
+/// The result of a call that was submitted and not waited for. Python: `AsyncResult`.
+///
+/// Dropping it changes nothing: the call goes on. It is also a [`Future`], for any executor.
+///
+/// ```
+/// # mp_pool::test_init!();
+/// use mp_pool::Pool;
+/// use std::time::Duration;
+///
+/// let pool = Pool::with_workers(2)?;
+/// let sum = pool.apply_async(|a: u32, b: u32| a + b, (1, 2))?;
+/// let squares = pool.map_async(|x: u32| x * x, 0..4)?;
+/// assert_eq!(sum.get()?, 3);
+/// assert_eq!(squares.get_timeout(Duration::from_secs(60))?, [0, 1, 4, 9]);
+/// # Ok::<(), mp_pool::Error>(())
+/// ```
+pub struct Handle<T> {
+    engine: Arc<Engine>,
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    job: Arc<Job>,
+    read: fn(&Job) -> Result<T, Error>,
+    value: Mutex<Value<T>>,
+}
+
+enum Value<T> {
+    Encoded,
+    Here(Result<T, Error>),
+    Taken,
+}
+
+impl<T> Shared<T> {
+    /// Calls `look` with the value, decoded, of a job that has finished.
+    fn with<R>(&self, look: impl FnOnce(&mut Value<T>) -> R) -> R {
+        let mut value = self.value.lock();
+        if matches!(*value, Value::Encoded) {
+            *value = Value::Here((self.read)(&self.job));
+        }
+        look(&mut value)
+    }
+
+    fn take(&self) -> Result<T, Error> {
+        self.with(|value| match std::mem::replace(value, Value::Taken) {
+            Value::Here(result) => result,
+            _ => Err(Error::AlreadyTaken),
+        })
+    }
+}
+
+impl<T> Handle<T> {
+    pub(crate) fn new(engine: Arc<Engine>, job: Arc<Job>, read: fn(&Job) -> Result<T, Error>) -> Self {
+        Self { engine, shared: Arc::new(Shared { job, read, value: Mutex::new(Value::Encoded) }) }
+    }
+
+    /// Waits for the result and takes it. Python: `get()`.
+    ///
+    /// # Errors
+    /// What went wrong with the call; [`Error::AlreadyTaken`] if the result was taken before.
+    pub fn get(&self) -> Result<T, Error> {
+        self.wait();
+        self.shared.take()
+    }
+
+    /// As [`get`](Self::get), but gives up after `timeout`, never earlier. The call goes on then.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`]; else as [`get`](Self::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
+        if self.wait_timeout(timeout) { self.shared.take() } else { Err(Error::TimedOut) }
+    }
+
+    /// Waits until the call has ended, however it ended. Python: `wait()`.
+    pub fn wait(&self) {
+        let job = &self.shared.job;
+        self.engine.wait(None, &|| job.finished());
+    }
+
+    /// As [`wait`](Self::wait), at most for `timeout`; whether the call has ended. Python: `wait(timeout)`.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        let job = &self.shared.job;
+        self.engine.wait(Instant::now().checked_add(timeout), &|| job.finished())
+    }
+
+    /// Whether the call has ended, so that [`get`](Self::get) returns at once. Python: `ready()`.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        let job = &self.shared.job;
+        // A look: results that have come are taken in if nobody else does it.
+        self.engine.wait(Some(Instant::now()), &|| job.finished())
+    }
+
+    /// Whether the call has ended without an error; `None` if it has not ended. Python: `successful()`, which raises then.
+    #[must_use]
+    pub fn successful(&self) -> Option<bool> {
+        self.ready().then(|| self.shared.with(|value| !matches!(value, Value::Here(Err(_)))))
+    }
+
+    /// How many of its tasks have ended.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.shared.job.progress()
+    }
+
+    /// Cancels the call: tasks that were not begun will not be, those at work are told to stop
+    /// ([`task::should_stop`](crate::task::should_stop)) and killed with their workers after the call's
+    /// [grace](crate::Call::grace). Results that are there stay. Does not wait.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::{Error, Pool, TaskError};
+    ///
+    /// let pool = Pool::with_workers(1)?;
+    /// let endless = pool.apply_async(|| std::thread::sleep(std::time::Duration::from_secs(600)), ())?;
+    /// endless.cancel();
+    /// assert!(matches!(endless.get(), Err(Error::Task(TaskError::Cancelled { .. }))));
+    /// assert_eq!(pool.apply(|| 5, ())?, 5);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
+    pub fn cancel(&self) {
+        self.engine.cancel(&self.shared.job);
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn job(&self) -> &Arc<Job> {
+        &self.shared.job
+    }
+}
+
+impl<T: Send + 'static> Handle<T> {
+    /// Has `callback` called with the result, once, on a thread of the pool, if the call succeeds. Python: `callback`.
+    ///
+    /// It should be quick: one runs at a time. If it panics, nothing else is disturbed. Called after the call has ended, it runs
+    /// as well; if the result was taken by then, it does not.
+    #[must_use = "the handle is still that of the result"]
+    pub fn on_success(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
+        self.when_finished(move |result| {
+            if let Ok(value) = result {
+                callback(value);
+            }
+        })
+    }
+
+    /// As [`on_success`](Self::on_success), if the call fails. Python: `error_callback`.
+    #[must_use = "the handle is still that of the result"]
+    pub fn on_error(self, callback: impl FnOnce(&Error) + Send + 'static) -> Self {
+        self.when_finished(move |result| {
+            if let Err(error) = result {
+                callback(error);
+            }
+        })
+    }
+
+    fn when_finished(self, callback: impl FnOnce(Result<&T, &Error>) + Send + 'static) -> Self {
+        let shared = Arc::clone(&self.shared);
+        let callback = Box::new(move || {
+            // Whoever wants to take the result meanwhile waits.
+            shared.with(|value| {
+                if let Value::Here(result) = value {
+                    let _ = catch_panic(|| callback(result.as_ref()));
+                }
+            });
+        });
+        match self.shared.job.when_finished(callback) {
+            None => self.engine.hurry(),
+            Some(callback) => self.engine.call(callback),
+        }
+        self
+    }
+}
+
+impl<T> Future for Handle<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.shared.job.watch(context.waker()) {
+            self.engine.hurry();
+            Poll::Pending
+        } else {
+            Poll::Ready(self.shared.take())
+        }
+    }
+}
+
+impl<T> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("job", &self.shared.job).finish_non_exhaustive()
+    }
+}
+
+/// Reads all results of a finished job, in the order of the input, into `out`, which gets each.
+pub(crate) fn read_each<R: DeserializeOwned>(job: &Job, out: impl FnMut(Result<R, TaskError>)) {
+    let mut out = out;
+    let mut ends = job.take();
+    ends.sort_unstable_by_key(|ends| ends.first);
+    for ends in ends {
+        ends.decode(&mut out);
+    }
+}
+
+/// Reads the results of a finished job, or the first error.
+pub(crate) fn read_all<R: DeserializeOwned>(job: &Job) -> Result<Vec<R>, Error> {
+    if let Some(error) = job.failed() {
+        return Err(error);
+    }
+    let mut values = Vec::with_capacity(job.total.unwrap_or(0));
+    let mut first = None;
+    read_each(job, |result| match result {
+        Ok(value) => values.push(value),
+        Err(error) => {
+            first.get_or_insert(error);
+        }
+    });
+    first.map_or(Ok(values), |error| Err(error.into()))
+}
+
+/// Reads one result for each task of a finished job.
+pub(crate) fn try_read_all<R: DeserializeOwned>(job: &Job) -> Result<Vec<Result<R, TaskError>>, Error> {
+    if let Some(error) = job.failed() {
+        return Err(error);
+    }
+    let mut results = Vec::with_capacity(job.total.unwrap_or(0));
+    read_each(job, |result| results.push(result));
+    Ok(results)
+}
+
+/// Reads the result of a finished job with one task.
+pub(crate) fn read_one<R: DeserializeOwned>(job: &Job) -> Result<R, Error> {
+    let mut values = read_all(job)?;
+    values.pop().ok_or(Error::Closed)
+}

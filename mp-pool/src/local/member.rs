@@ -1,0 +1,274 @@
+//! One worker process, as the pool sees it.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mp_core::{Child, ExitStatus, os::fd::OwnedFd, transfer::Handle};
+
+use super::{
+    desk::{Desk, Item, PLACES},
+    link::Link,
+};
+use crate::{
+    crew::{Fault, Outgoing, Ticket, Why},
+    job::{Context, WorkerName},
+    message::{self, Chunk, Order, Part},
+    spare,
+    worker::CONTEXTS,
+};
+
+/// A worker holds as many chunks as take about this long, so that it never waits for the pool.
+const AHEAD: Duration = Duration::from_micros(200);
+/// But at least this many: one at work, one waiting.
+const FEWEST: usize = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Ready,
+    /// Its ring is closed.
+    Closing,
+}
+
+/// What an exit hook returned, encoded, or why it has not.
+pub(crate) type ExitResult = Result<Vec<u8>, String>;
+/// What a worker returns at its end; nothing without a hook.
+pub(crate) type Ended = Option<ExitResult>;
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) number: u64,
+    pub(crate) who: Arc<WorkerName>,
+    pub(crate) child: Child<Ended>,
+    link: Link,
+    desk: Desk,
+    pub(crate) phase: Phase,
+    /// Its process has ended.
+    pub(crate) ended: bool,
+    /// In the order in which it works on them.
+    held: VecDeque<Held>,
+    /// Bit `n` is set if place `n` of the desk is in use.
+    places: u32,
+    /// How many items it was given and has kept.
+    pub(crate) given: u64,
+    pub(crate) idle_since: Instant,
+    contexts: VecDeque<u32>,
+    killed: Option<(Item, Why)>,
+    /// How long a chunk takes, in nanoseconds; 0 before the first.
+    pace: u64,
+    arrived: u32,
+    pub(crate) tally: Tally,
+}
+
+#[derive(Debug)]
+struct Held {
+    ticket: Ticket,
+    place: u32,
+    /// How long it has been at work so far.
+    nanoseconds: u64,
+}
+
+/// What a worker has done so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) tasks: u64,
+    pub(crate) busy: Duration,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl Member {
+    pub(crate) fn new(number: u64, child: Child<Ended>, link: Link, desk: Desk) -> Self {
+        let who = Arc::new(WorkerName { name: child.name().to_owned(), pid: child.pid() });
+        Self {
+            number,
+            who,
+            child,
+            link,
+            desk,
+            phase: Phase::Starting,
+            ended: false,
+            held: VecDeque::new(),
+            places: 0,
+            given: 0,
+            idle_since: Instant::now(),
+            contexts: VecDeque::new(),
+            killed: None,
+            pace: 0,
+            arrived: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    pub(crate) fn holds(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many chunks it may hold.
+    pub(crate) fn credit(&self) -> usize {
+        match (self.phase, self.pace) {
+            (Phase::Starting, _) => 1,
+            (_, 0) => FEWEST,
+            (_, pace) => {
+                usize::try_from(AHEAD.as_nanos() as u64 / pace).unwrap_or(PLACES).clamp(FEWEST, PLACES)
+            }
+        }
+    }
+
+    pub(crate) fn give(&mut self, chunk: Outgoing<'_>) {
+        let Outgoing { head, items, handles, context } = chunk;
+        if let Some(context) = context {
+            self.bring(context);
+        }
+        let place = self.places.trailing_ones();
+        self.places |= 1 << place;
+        let (ticket, len) = (head.ticket, head.len);
+        self.desk.lay(place, len);
+        self.held.push_back(Held { ticket, place, nanoseconds: 0 });
+        self.given += u64::from(len);
+        self.send(&Order::Run(Chunk { place, ..head }), items, handles);
+    }
+
+    /// Sends a context that it does not have.
+    fn bring(&mut self, context: &Arc<Context>) {
+        if self.contexts.contains(&context.id) {
+            return;
+        }
+        if self.contexts.len() == CONTEXTS {
+            self.contexts.pop_front();
+        }
+        self.contexts.push_back(context.id);
+        let handles = context.packed.handles.iter().map(Handle::try_clone).collect::<Result<_, _>>();
+        // Without its handles it does not decode, which each task will say.
+        self.send(&Order::Context(context.id), &context.packed.bytes, handles.unwrap_or_default());
+    }
+
+    fn send(&mut self, order: &Order, body: &[u8], handles: Vec<Handle>) {
+        let mut message = spare::take();
+        let written = message::write_order(order, &mut message);
+        message.extend_from_slice(body);
+        self.tally.bytes_out += message.len() as u64;
+        // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
+        if written.is_err() || self.link.send(&message, handles).is_err() {
+            let _ = self.child.kill();
+        }
+        spare::give(message);
+    }
+
+    /// The next message, if there is one: what it says is not trusted yet.
+    pub(crate) fn receive(&mut self, message: &mut Vec<u8>) -> Option<Vec<OwnedFd>> {
+        if self.link.arrived() == self.arrived {
+            return None;
+        }
+        match self.link.try_receive(message) {
+            Ok(Some(fds)) => {
+                self.arrived = self.arrived.wrapping_add(1) & (u32::MAX >> 1);
+                self.tally.bytes_in += message.len() as u64;
+                Some(fds)
+            }
+            Ok(None) => None,
+            Err(_) => {
+                let _ = self.child.kill();
+                None
+            }
+        }
+    }
+
+    /// Notes an answer; whether it is one to something that this worker holds.
+    pub(crate) fn note(&mut self, part: &Part) -> bool {
+        let Some(at) = self.held.iter().position(|held| held.ticket == part.ticket) else { return false };
+        self.held[at].nanoseconds += part.nanoseconds;
+        self.tally.tasks += u64::from(part.len);
+        self.tally.busy += Duration::from_nanos(part.nanoseconds);
+        if part.last
+            && let Some(held) = self.held.remove(at)
+        {
+            self.places &= !(1 << held.place);
+            self.pace =
+                if self.pace == 0 { held.nanoseconds.max(1) } else { (3 * self.pace + held.nanoseconds) / 4 };
+            self.idle_since = Instant::now();
+        }
+        true
+    }
+
+    fn place(&self, ticket: Ticket) -> Option<u32> {
+        self.held.iter().find(|held| held.ticket == ticket).map(|held| held.place)
+    }
+
+    /// Its chunks, with how many items of each nobody has begun, and whether any was.
+    fn unclaimed(&self) -> impl Iterator<Item = (Ticket, u32, bool)> {
+        self.held.iter().map(|held| {
+            let (unclaimed, begun) = self.desk.unclaimed(held.place);
+            (held.ticket, unclaimed, begun)
+        })
+    }
+
+    /// As [`unclaimed`](Self::unclaimed), without one that it is about to begin.
+    pub(crate) fn spare(&self) -> impl Iterator<Item = (Ticket, u32, bool)> {
+        let ready = self.phase != Phase::Starting;
+        self.unclaimed().enumerate().filter_map(move |(position, chunk)| {
+            let about_to_begin = position == 0 && !chunk.2 && ready;
+            (!about_to_begin && chunk.1 > 0).then_some(chunk)
+        })
+    }
+
+    pub(crate) fn take_back(
+        &mut self,
+        ticket: Ticket,
+        keep: &dyn Fn(u32) -> u32,
+    ) -> Option<std::ops::Range<u32>> {
+        let taken = self.desk.take_back(self.place(ticket)?, keep);
+        self.given -= u64::from(taken.end - taken.start);
+        Some(taken)
+    }
+
+    pub(crate) fn at_since(&self) -> Option<(Item, Duration)> {
+        self.desk.at_since()
+    }
+
+    pub(crate) fn is_at(&self, item: Item) -> bool {
+        self.desk.at() == Some(item)
+    }
+
+    pub(crate) fn stop(&self, item: Item) {
+        self.desk.stop(item);
+    }
+
+    pub(crate) fn kill(&mut self, item: Item, why: Why) {
+        self.killed = Some((item, why));
+        let _ = self.child.kill();
+    }
+
+    pub(crate) fn close(&mut self, hurry: bool) {
+        if hurry {
+            self.desk.stop_all();
+        }
+        if self.phase != Phase::Closing {
+            self.phase = Phase::Closing;
+            self.link.close();
+        }
+    }
+
+    /// Of one that has ended: what it was at, what it held, and how it ended.
+    pub(crate) fn bury(self) -> (Fault, Vec<(Ticket, bool)>, ExitStatus, Ended) {
+        let returned = self.child.join();
+        let (status, ended) = match returned {
+            Ok(ended) => (ExitStatus::default(), ended),
+            Err(error) => {
+                let status = error.exit_status().or(self.child.exit_status()).unwrap_or_default();
+                (status, None)
+            }
+        };
+        let at = self.desk.at().filter(|at| self.place(at.ticket).is_some());
+        let fault = match (at, self.killed) {
+            (Some(at), Some((item, why))) if at == item => Fault::Killed(item, why),
+            (_, Some(_)) | (None, None) => Fault::Nobody,
+            (Some(at), None) => Fault::At(at),
+        };
+        let held = self.unclaimed().map(|(ticket, _, begun)| (ticket, begun)).collect();
+        (fault, held, status, ended)
+    }
+}

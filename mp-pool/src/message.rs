@@ -1,0 +1,192 @@
+//! What goes over the link between the pool and a worker: heads of fixed meaning, bodies of bytes.
+
+use mp_core::{PanicReport, call::Pointer, transfer};
+use serde::{Deserialize, Serialize};
+
+use crate::worker::Runner;
+
+/// From the pool to a worker; the body follows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Run these items. Body: the items.
+    Run(Chunk),
+    /// Keep this for the chunks to come. Body: the encoded context.
+    Context(u32),
+}
+
+/// The head of a chunk.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Chunk {
+    pub(crate) ticket: u32,
+    /// Which word of the desk cuts it.
+    pub(crate) place: u32,
+    /// The position of its first item in the input.
+    pub(crate) first: u64,
+    pub(crate) len: u32,
+    /// Whether the pool wants to know when each item began.
+    pub(crate) timed: bool,
+    /// The context, 0 for none.
+    pub(crate) context: u32,
+    pub(crate) runner: Pointer<Runner>,
+}
+
+/// Puts the order in front of a message that is still empty.
+pub(crate) fn write_order(order: &Order, message: &mut Vec<u8>) -> Result<(), transfer::EncodeError> {
+    transfer::encode_into(order, message).map(drop)
+}
+
+/// The order, and where its body begins.
+pub(crate) fn read_order(message: &[u8]) -> Result<(Order, usize), transfer::DecodeError> {
+    let (order, body) = transfer::decode_front(message)?;
+    Ok((order, message.len() - body.len()))
+}
+
+/// From a worker to the pool.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The initializer has returned.
+    Ready,
+    /// The initializer has not.
+    NotReady(NotReady),
+}
+
+/// Why an initializer failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum NotReady {
+    Panicked(PanicReport),
+    Failed(String),
+}
+
+/// The head of results: as many bytes whatever it says, because it is written last, into its place in front of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) ticket: u32,
+    /// The first item, counted within the chunk.
+    pub(crate) from: u32,
+    pub(crate) len: u32,
+    /// The chunk is over: what was not answered by now will not be.
+    pub(crate) last: bool,
+    /// All items have returned, and there are nothing but results; else each has an `Outcome`.
+    pub(crate) returned: bool,
+    /// The worker has grown too large.
+    pub(crate) retire: bool,
+    /// The bytes of the results; behind them stand their lengths.
+    pub(crate) bytes: u64,
+    /// How long the items took, in all.
+    pub(crate) nanoseconds: u64,
+    /// The slowest item that was timed alone, counted within the chunk, and how long it took.
+    pub(crate) slowest: u32,
+    pub(crate) slowest_nanoseconds: u64,
+}
+
+/// The first byte of a message with a [`Part`]; [`Answer`]s begin with another.
+const PART: u8 = 0xff;
+/// Bytes of an encoded [`Part`].
+pub(crate) const PART_HEAD: usize = 2 + 4 * 4 + 3 * 8;
+
+impl Part {
+    pub(crate) fn write(&self, into: &mut [u8]) {
+        let flags = u8::from(self.last) | u8::from(self.returned) << 1 | u8::from(self.retire) << 2;
+        let mut head = [0; PART_HEAD];
+        head[..2].copy_from_slice(&[PART, flags]);
+        let words = [self.ticket, self.from, self.len, self.slowest];
+        for (to, word) in head[2..18].chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        let longs = [self.bytes, self.nanoseconds, self.slowest_nanoseconds];
+        for (to, long) in head[18..].chunks_exact_mut(8).zip(longs) {
+            to.copy_from_slice(&long.to_le_bytes());
+        }
+        into.copy_from_slice(&head);
+    }
+
+    /// The head, if the message has one.
+    pub(crate) fn read(message: &[u8]) -> Option<Self> {
+        let head = message.first_chunk::<PART_HEAD>().filter(|head| head[0] == PART)?;
+        let word = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let long = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Some(Self {
+            ticket: word(2),
+            from: word(6),
+            len: word(10),
+            slowest: word(14),
+            last: head[1] & 1 != 0,
+            returned: head[1] & 2 != 0,
+            retire: head[1] & 4 != 0,
+            bytes: long(18),
+            nanoseconds: long(26),
+            slowest_nanoseconds: long(34),
+        })
+    }
+}
+
+/// Appends the length of one result; most are short.
+pub(crate) fn write_len(mut len: usize, into: &mut Vec<u8>) {
+    while len >= 0x80 {
+        into.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    into.push(len as u8);
+}
+
+/// Reads what [`write_len`] wrote, from the front of `bytes`.
+pub(crate) fn read_len(bytes: &mut &[u8]) -> Option<usize> {
+    let mut len = 0_usize;
+    for shift in (0..usize::BITS).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        len |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(len);
+        }
+    }
+    None
+}
+
+/// What became of one item in the worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Outcome<R> {
+    Returned(R),
+    Panicked(Box<PanicReport>),
+    /// The argument does not decode.
+    NotDecoded(Box<str>),
+    /// The result does not encode.
+    NotEncoded(Box<str>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_s_head_is_read_as_it_was_written() {
+        let part = Part {
+            ticket: 1,
+            from: 2,
+            len: 3,
+            last: true,
+            returned: false,
+            retire: true,
+            bytes: 1 << 40,
+            nanoseconds: 5,
+            slowest: 6,
+            slowest_nanoseconds: u64::MAX,
+        };
+        let mut bytes = [0; PART_HEAD];
+        part.write(&mut bytes);
+        assert_eq!(Part::read(&bytes), Some(part));
+        assert_eq!(Part::read(&bytes[1..]), None);
+    }
+
+    #[test]
+    fn lengths_are_read_as_they_were_written() {
+        let lengths = [0, 1, 127, 128, 300, usize::MAX];
+        let mut bytes = Vec::new();
+        lengths.iter().for_each(|len| write_len(*len, &mut bytes));
+        let mut rest = bytes.as_slice();
+        for len in lengths {
+            assert_eq!(read_len(&mut rest), Some(len));
+        }
+        assert_eq!(read_len(&mut rest), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! Waiting for several results.
+
+use std::{
+    sync::Arc,
+    task::{Wake, Waker},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use crate::{engine::Engine, handle::Handle, job::Job};
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A result that can be waited for together with others, of whatever types and pools.
+pub trait Waitable: sealed::Sealed {
+    #[doc(hidden)]
+    fn parts(&self) -> Parts<'_>;
+}
+
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    engine: &'a Arc<Engine>,
+    job: &'a Arc<Job>,
+}
+
+impl<T> sealed::Sealed for Handle<T> {}
+
+impl<T> Waitable for Handle<T> {
+    fn parts(&self) -> Parts<'_> {
+        Parts { engine: self.engine(), job: self.job() }
+    }
+}
+
+/// Waits until at least one of `handles` has its result, at most for `timeout` (`None`: for ever), and returns the positions of all
+/// that have; none after the time-out. Python: `concurrent.futures.wait(return_when=FIRST_COMPLETED)`.
+///
+/// ```
+/// # mp_pool::test_init!();
+/// use mp_pool::{Pool, wait_any};
+///
+/// let pool = Pool::with_workers(2)?;
+/// let slow = pool.apply_async(|| std::thread::sleep(std::time::Duration::from_secs(600)), ())?;
+/// let fast = pool.apply_async(|| 1, ())?;
+/// assert_eq!(wait_any(&[&slow, &fast], None), [1]);
+/// # Ok::<(), mp_pool::Error>(())
+/// ```
+#[must_use]
+pub fn wait_any(handles: &[&dyn Waitable], timeout: Option<Duration>) -> Vec<usize> {
+    wait(handles, timeout, &|finished| finished > 0);
+    handles.iter().enumerate().filter(|(_, handle)| handle.parts().job.finished()).map(|(at, _)| at).collect()
+}
+
+/// Waits until all of `handles` have their results, at most for `timeout` (`None`: for ever); whether they have. Python:
+/// `concurrent.futures.wait()`.
+///
+/// ```
+/// # mp_pool::test_init!();
+/// use mp_pool::{Pool, wait_all};
+///
+/// let pool = Pool::with_workers(2)?;
+/// let number = pool.apply_async(|| 1, ())?;
+/// let text = pool.apply_async(|| "one".to_owned(), ())?;
+/// assert!(wait_all(&[&number, &text], None));
+/// # Ok::<(), mp_pool::Error>(())
+/// ```
+#[must_use]
+pub fn wait_all(handles: &[&dyn Waitable], timeout: Option<Duration>) -> bool {
+    wait(handles, timeout, &|finished| finished == handles.len())
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn wait(handles: &[&dyn Waitable], timeout: Option<Duration>, enough: &dyn Fn(usize) -> bool) -> bool {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let done = || enough(handles.iter().filter(|handle| handle.parts().job.finished()).count());
+    let Some(first) = handles.first() else { return done() };
+    let engine = first.parts().engine;
+    if handles.iter().all(|handle| Arc::ptr_eq(handle.parts().engine, engine)) {
+        return engine.wait(deadline, &done);
+    }
+    // Several pools: their clerks collect, and wake this thread.
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        for handle in handles {
+            if handle.parts().job.watch(&waker) {
+                handle.parts().engine.hurry();
+            }
+        }
+        if done() {
+            return true;
+        }
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(left) if left.is_zero() => return false,
+            Some(left) => thread::park_timeout(left),
+        }
+    }
+}

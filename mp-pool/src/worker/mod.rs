@@ -1,0 +1,192 @@
+//! What a worker process does: take chunks, run them, answer, until its ring is closed.
+//!
+//! The worker itself knows no types. What runs a chunk is one function for each type of task, named in the chunk by its place in
+//! the image.
+
+mod run;
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
+
+use mp_core::{
+    call::Pointer,
+    catch_panic,
+    os::fd::{AsFd, OwnedFd},
+    transfer::{self, Handle},
+};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::run::{conjure_exit, conjure_initializer, conjure_try_initializer, run, run_with};
+use crate::{
+    local::{
+        desk::Desk,
+        link::{Bell, Link},
+        member::Ended,
+    },
+    message::{Answer, Chunk, NotReady, Order, read_order},
+    spare, task,
+};
+
+/// How many contexts a worker keeps; the pool keeps count of them, too.
+pub(crate) const CONTEXTS: usize = 4;
+
+/// Runs a chunk and gives the memory of its message back: one such function for each type of task.
+pub(crate) type Runner = fn(Work) -> Vec<u8>;
+/// Runs an initializer.
+pub(crate) type Initializer = fn(Vec<u8>, Vec<OwnedFd>) -> Result<Box<dyn Any>, String>;
+/// Runs an exit hook and encodes what it returns.
+pub(crate) type Exit = fn() -> Result<Vec<u8>, String>;
+
+/// Something encoded, with its handles, that can be sent any number of times.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) handles: Vec<Handle>,
+}
+
+impl Serialize for Packed {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let attach = |handle: &Handle| transfer::attach_fd(handle.as_fd()).map_err(serde::ser::Error::custom);
+        let handles = self.handles.iter().map(attach).collect::<Result<Vec<u32>, _>>()?;
+        (&self.bytes, handles).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (bytes, handles) = <(Vec<u8>, Vec<u32>)>::deserialize(deserializer)?;
+        let take = |index| transfer::take_fd(index).map(Handle::Fd).map_err(serde::de::Error::custom);
+        Ok(Self { bytes, handles: handles.into_iter().map(take).collect::<Result<_, _>>()? })
+    }
+}
+
+/// What a worker is told at its start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    pub(crate) initializer: Option<(Pointer<Initializer>, Packed)>,
+    pub(crate) exit: Option<Pointer<Exit>>,
+    /// Threads of rayon's global pool.
+    pub(crate) threads: Option<usize>,
+    /// Resident bytes above which the worker asks to be replaced.
+    pub(crate) resident: Option<u64>,
+}
+
+/// What runs a chunk has at hand.
+pub(crate) struct Session {
+    link: Link,
+    desk: Desk,
+    bell: Bell,
+    resident: Option<u64>,
+    contexts: RefCell<VecDeque<Rc<Context>>>,
+    /// Nobody listens any more.
+    over: Cell<bool>,
+}
+
+/// A context as it came, and as what it is once a task has asked for it.
+struct Context {
+    id: u32,
+    packed: RefCell<(Vec<u8>, Vec<OwnedFd>)>,
+    value: RefCell<Option<Result<Rc<dyn Any>, String>>>,
+}
+
+/// A chunk to run.
+pub(crate) struct Work {
+    chunk: Chunk,
+    /// The message; the items begin at `at`.
+    message: Vec<u8>,
+    at: usize,
+    fds: Vec<OwnedFd>,
+    session: Rc<Session>,
+}
+
+/// The main function of a worker process; returns what the exit hook returned, encoded.
+pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
+    // Ctrl-C reaches the whole group; what it means is for the pool's own process to say.
+    mp_core::ignore_interrupt();
+    task::enter(&desk);
+    if let Some(threads) = setup.threads {
+        // Fails if the initializer of some library was faster; then the threads are those that it wanted.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    let session = Rc::new(Session {
+        link,
+        desk,
+        bell,
+        resident: setup.resident,
+        contexts: RefCell::default(),
+        over: Cell::new(false),
+    });
+    if let Some((Pointer(initializer), packed)) = setup.initializer {
+        let fds = packed.handles.into_iter().map(Handle::into_fd).collect::<Result<_, _>>();
+        let state = catch_panic(|| initializer(packed.bytes, fds.map_err(|error| error.to_string())?));
+        match state {
+            Ok(Ok(state)) => task::set_state(state),
+            Ok(Err(failed)) => {
+                session.answer(&Answer::NotReady(NotReady::Failed(failed)));
+                return None;
+            }
+            Err(report) => {
+                session.answer(&Answer::NotReady(NotReady::Panicked(report)));
+                return None;
+            }
+        }
+    }
+    session.answer(&Answer::Ready);
+    while !session.over.get() && session.step().is_some() {}
+    let Pointer(exit) = setup.exit?;
+    Some(exit())
+}
+
+impl Session {
+    /// Does what the next message says; `None` at the end.
+    fn step(self: &Rc<Self>) -> Option<()> {
+        let mut message = spare::take();
+        // An error is the end: the pool has closed the ring, or what it says cannot be understood.
+        let fds = self.link.receive(&mut message).ok()?;
+        let (order, at) = read_order(&message).ok()?;
+        match order {
+            Order::Run(chunk) => {
+                let Pointer(runner) = chunk.runner;
+                spare::give(runner(Work { chunk, message, at, fds, session: Rc::clone(self) }));
+            }
+            Order::Context(id) => {
+                message.drain(..at);
+                let mut contexts = self.contexts.borrow_mut();
+                if contexts.len() == CONTEXTS {
+                    contexts.pop_front();
+                }
+                let packed = RefCell::new((message, fds));
+                contexts.push_back(Rc::new(Context { id, packed, value: RefCell::default() }));
+            }
+        }
+        Some(())
+    }
+
+    fn answer(&self, answer: &Answer) {
+        if let Ok(parcel) = transfer::encode(answer) {
+            self.send(&parcel.bytes, Vec::new());
+        }
+    }
+
+    /// Commits a message, then rings: a death in between is the pool's to notice.
+    fn send(&self, message: &[u8], handles: Vec<Handle>) {
+        if self.link.send(message, handles).is_err() {
+            self.over.set(true);
+        }
+        self.bell.advance();
+    }
+
+    /// Whether this process has grown beyond its limit.
+    fn too_large(&self) -> bool {
+        self.resident.is_some_and(|limit| {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            kilobytes.is_some_and(|kilobytes| kilobytes * 1024 > limit)
+        })
+    }
+}
