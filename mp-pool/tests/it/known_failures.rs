@@ -26,7 +26,7 @@ fn kf1_a_killed_worker_fails_its_task_with_its_name() {
     test_init!();
     let pool = Pool::with_workers(2).unwrap();
     let error = pool.apply(kill_this_worker, ()).unwrap_err();
-    let Error::Task(TaskError::WorkerDied { index: 0, worker, pid, status }) = &error else {
+    let Error::Task(TaskError::WorkerDied { index: 0, worker, pid, status, .. }) = &error else {
         panic!("{error}")
     };
     assert_eq!(status.signal(), Some(9));
