@@ -5,13 +5,10 @@
 //! on. `mutate` turns the one-step change-and-wake into two steps: a build in which the tests must fail, which proves
 //! that they can see. Without the feature all of this is nothing.
 
-/// Names a place; compiles to nothing without the feature.
+/// Names a place; compiles to nothing without the feature. For the crates above there is [`reach`].
 macro_rules! kill_point {
     ($point:ident) => {
-        #[cfg(all(feature = "kill-points", not(mp_loom)))]
-        $crate::kill_points::reach($crate::kill_points::Point::$point);
-        #[cfg(mp_loom)]
-        $crate::sync::model::reach($crate::kill_points::Point::$point);
+        $crate::kill_points::reach($crate::kill_points::Point::$point)
     };
 }
 pub(crate) use kill_point;
@@ -19,76 +16,111 @@ pub(crate) use kill_point;
 #[cfg(any(feature = "kill-points", mp_loom))]
 pub(crate) use armed::mutated;
 #[cfg(all(feature = "kill-points", not(mp_loom)))]
-pub(crate) use armed::reach;
+#[doc(hidden)]
+pub use armed::reach;
 #[cfg(any(feature = "kill-points", mp_loom))]
-pub use armed::{Point, arm, disarm, mutate};
+pub use armed::{arm, arm_stop, disarm, mutate};
+
+#[cfg(mp_loom)]
+#[doc(hidden)]
+pub use crate::sync::model::reach;
+
+/// A process may be told to die here; nothing without the feature.
+#[cfg(not(any(feature = "kill-points", mp_loom)))]
+#[doc(hidden)]
+#[inline(always)]
+pub fn reach(_: Point) {}
+
+macro_rules! points {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A place between two steps.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[non_exhaustive]
+        pub enum Point { $($(#[$doc])* $name,)* }
+
+        impl Point {
+            /// Every place there is.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+points! {
+    /// The gate is held, nothing was done yet.
+    GateLocked,
+    /// The other slot of the state was written, the count is unchanged.
+    SlotWritten,
+    /// Before the change of the count, with a sleeper to wake.
+    BeforeWake,
+    /// Mutated build only: the count changed, the sleeper sleeps on.
+    BetweenChangeAndWake,
+    /// The count changed, the gate is still held.
+    Committed,
+    /// The gate was released.
+    GateReleased,
+    /// The right to sleep is held.
+    RightTaken,
+    /// The sleeper's flag is set, the sleep has not begun.
+    Armed,
+    /// Woken, nothing looked at yet.
+    Woken,
+    /// A change was prepared and announced, the bell was not rung.
+    Prepared,
+    /// The bell was rung, the count is unchanged.
+    Rung,
+    /// The count changed after a bell, the announcement still stands.
+    Finished,
+    /// Half of a message's bytes were written.
+    HalfWritten,
+    /// A message's bytes were written, its position not yet.
+    Written,
+    /// A message's handles were sent, nothing committed.
+    HandlesSent,
+    /// A message was copied out, nothing committed.
+    CopiedOut,
+    /// A jump to another segment was written or followed, nothing committed.
+    Jumped,
+    /// The pages of a segment were given back.
+    Released,
+    /// A condition's ticket was drawn, the lock is still held.
+    TicketDrawn,
+    /// A condition's lock was released, the wait has not begun.
+    LockReleased,
+    /// A condition's waiter has the lock again, its token was not taken yet.
+    Relocked,
+    /// All parties of a barrier have arrived, the action has not begun.
+    Acting,
+    /// The action of a barrier was run, the generation is not over.
+    Acted,
+    /// The writers' gate of a reader-writer lock is held, nothing was done yet.
+    WritersGateLocked,
+    /// A reader has its place, the writers' gate is still held.
+    ReaderPlaced,
+    /// A writer has waited for one of the readers' places.
+    PlaceFree,
+}
 
 #[cfg(any(feature = "kill-points", mp_loom))]
 mod armed {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+    use super::Point;
     #[cfg(not(mp_loom))]
     use crate::os::process::{Signal, getpid, kill_process};
 
-    macro_rules! points {
-        ($($(#[$doc:meta])* $name:ident,)*) => {
-            /// A place between two steps.
-            #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-            #[non_exhaustive]
-            pub enum Point { $($(#[$doc])* $name,)* }
-
-            impl Point {
-                /// Every place there is.
-                pub const ALL: &[Self] = &[$(Self::$name,)*];
-            }
-        };
-    }
-
-    points! {
-        /// The gate is held, nothing was done yet.
-        GateLocked,
-        /// The other slot of the state was written, the count is unchanged.
-        SlotWritten,
-        /// Before the change of the count, with a sleeper to wake.
-        BeforeWake,
-        /// Mutated build only: the count changed, the sleeper sleeps on.
-        BetweenChangeAndWake,
-        /// The count changed, the gate is still held.
-        Committed,
-        /// The gate was released.
-        GateReleased,
-        /// The right to sleep is held.
-        RightTaken,
-        /// The sleeper's flag is set, the sleep has not begun.
-        Armed,
-        /// Woken, nothing looked at yet.
-        Woken,
-        /// A change was prepared and announced, the bell was not rung.
-        Prepared,
-        /// The bell was rung, the count is unchanged.
-        Rung,
-        /// The count changed after a bell, the announcement still stands.
-        Finished,
-        /// Half of a message's bytes were written.
-        HalfWritten,
-        /// A message's bytes were written, its position not yet.
-        Written,
-        /// A message's handles were sent, nothing committed.
-        HandlesSent,
-        /// A message was copied out, nothing committed.
-        CopiedOut,
-        /// A jump to another segment was written or followed, nothing committed.
-        Jumped,
-        /// The pages of a segment were given back.
-        Released,
-    }
-
     static ARMED: AtomicU64 = AtomicU64::new(0);
+    static STOPS: AtomicBool = AtomicBool::new(false);
     static MUTATED: AtomicBool = AtomicBool::new(false);
 
     /// From now on this process dies by SIGKILL when it reaches `point` for the `nth` time (1 is the next).
     pub fn arm(point: Point, nth: u32) {
         ARMED.store((point as u64 + 1) << 32 | u64::from(nth.max(1)), Ordering::SeqCst);
+    }
+
+    /// As [`arm`], but the process is only stopped there, by SIGSTOP.
+    pub fn arm_stop(point: Point, nth: u32) {
+        STOPS.store(true, Ordering::SeqCst);
+        arm(point, nth);
     }
 
     /// From now on this process dies at no point.
@@ -106,8 +138,9 @@ mod armed {
     }
 
     #[cfg(not(mp_loom))]
+    /// A process may be told to die here.
     #[inline]
-    pub(crate) fn reach(point: Point) {
+    pub fn reach(point: Point) {
         if ARMED.load(Ordering::Relaxed) >> 32 == point as u64 + 1 {
             die_if_due();
         }
@@ -117,6 +150,11 @@ mod armed {
     #[cold]
     fn die_if_due() {
         if ARMED.fetch_sub(1, Ordering::SeqCst) & 0xffff_ffff == 1 {
+            if STOPS.load(Ordering::SeqCst) {
+                disarm();
+                let _ = kill_process(getpid(), Signal::STOP);
+                return;
+            }
             let _ = kill_process(getpid(), Signal::KILL);
             loop {
                 std::thread::park();

@@ -154,6 +154,9 @@ mod error;
 pub mod fds;
 pub mod kill_points;
 mod limits;
+#[cfg(mp_loom)]
+#[doc(hidden)]
+pub use sync::model;
 mod panics;
 mod process;
 mod reaper;

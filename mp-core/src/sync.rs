@@ -10,7 +10,8 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use crate::sys::{futex, mutex::RobustMutex};
 
 #[cfg(mp_loom)]
-pub(crate) mod model;
+#[doc(hidden)]
+pub mod model;
 
 #[cfg(mp_loom)]
 pub(crate) use self::model::{RobustMutex, futex};

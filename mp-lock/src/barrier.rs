@@ -1,38 +1,158 @@
 //! Barriers: a number of parties wait for each other.
 //!
-//! The state is four words of a monitor: the generation, how many have arrived in it, flags (broken; the action runs), and
-//! how the last 64 generations ended. The last party to arrive ends the generation; a reset ends it, too, and says so in
-//! its bit, so that late wakers of that generation know. A broken barrier stays so until it is reset. An arrival wakes
-//! nobody; whatever ends or breaks a generation wakes all.
+//! The last party to arrive ends the generation, in one step, and that wakes all. If there is an action, its arrival
+//! begins the action instead, which wakes all, too: they wait for the *acting gate* then, which the one that acts took
+//! before and holds until the generation is over. So the kernel tells them when it dies, and the barrier breaks. A reset
+//! ends a generation and says so in its bit, so that late wakers of that generation know. A broken barrier stays so until
+//! it is reset.
 //!
 //! A party that was killed while it waited has arrived all the same; one that never arrives is noticed by the time-outs of
-//! the others. The party that runs the action holds a gate meanwhile: its death breaks the barrier.
+//! the others.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-use mp_core::shared::{Gate, GateError, Monitor, RegionError, Slot, Wakes};
+use mp_core::{
+    kill_points::{Point, reach},
+    shared::{Change, Gate, GateError, GateGuard, Monitor, RegionError, Slot, TimedOut, Wakes},
+};
 use serde::{Deserialize, Serialize};
 
-const BROKEN: u64 = 1;
-const ACTING: u64 = 2;
-/// How often those that wait look whether the one that runs the action still lives.
-const SLICE: Duration = Duration::from_millis(100);
+/// The words of the state, in this order.
+#[derive(Clone, Copy)]
+struct State {
+    /// Counts the ends of generations.
+    generation: u64,
+    /// How many have arrived in this one.
+    arrived: u64,
+    phase: u64,
+    /// Bit `n % 64`: generation `n` was ended by a reset.
+    resets: u64,
+}
+
+const OPEN: u64 = 0;
+/// All have arrived, and the last of them runs the action and holds the acting gate, or is dead.
+const ACTING: u64 = 1;
+const BROKEN: u64 = 2;
+
+/// What an arrival led to.
+enum Arrival {
+    Broken,
+    Waits { generation: u64, index: u64 },
+    Acts { generation: u64, index: u64 },
+    Passed { index: u64 },
+}
+
+/// What one that waits has seen.
+enum Seen {
+    Passed,
+    Broken,
+    Acting,
+}
+
+impl State {
+    fn read([generation, arrived, phase, resets]: [u64; 4]) -> Self {
+        Self { generation, arrived, phase, resets }
+    }
+
+    fn change(self, wakes: Wakes) -> Change<4> {
+        Some(([self.generation, self.arrived, self.phase, self.resets], wakes))
+    }
+
+    /// Begins the next generation, and notes how this one ended.
+    fn end(self, reset: bool) -> Change<4> {
+        let bit = 1 << (self.generation % 64);
+        let resets = if reset { self.resets | bit } else { self.resets & !bit };
+        Self { generation: self.generation.wrapping_add(1), arrived: 0, phase: OPEN, resets }
+            .change(Wakes::All)
+    }
+
+    fn broken(self) -> Change<4> {
+        if self.phase == BROKEN { None } else { Self { phase: BROKEN, ..self }.change(Wakes::All) }
+    }
+
+    /// One party arrives; it holds the acting gate.
+    fn arrive(self, parties: u64, acts: bool) -> (Change<4>, Arrival) {
+        let Self { generation, arrived: index, .. } = self;
+        if self.phase != OPEN {
+            // The gate was free, so whoever acted is dead.
+            return (self.broken(), Arrival::Broken);
+        }
+        let arrived = Self { arrived: index.saturating_add(1), ..self };
+        if arrived.arrived < parties {
+            (arrived.change(Wakes::Nobody), Arrival::Waits { generation, index })
+        } else if acts {
+            (Self { phase: ACTING, ..arrived }.change(Wakes::All), Arrival::Acts { generation, index })
+        } else {
+            (arrived.end(false), Arrival::Passed { index })
+        }
+    }
+
+    /// The action has been run: whether the generation passed.
+    fn acted(self, own: u64) -> (Change<4>, bool) {
+        // Else it was broken or reset meanwhile.
+        let whole = self.generation == own && self.phase == ACTING;
+        (if whole { self.end(false) } else { None }, whole)
+    }
+
+    /// What a party of generation `own` goes on from.
+    fn look(self, own: u64) -> Option<Seen> {
+        match self.generation.wrapping_sub(own) {
+            0 => match self.phase {
+                OPEN => None,
+                ACTING => Some(Seen::Acting),
+                _ => Some(Seen::Broken),
+            },
+            // Too long ago to know: it slept through more generations than are noted.
+            65.. => Some(Seen::Broken),
+            _ if self.resets >> (own % 64) & 1 == 1 => Some(Seen::Broken),
+            _ => Some(Seen::Passed),
+        }
+    }
+
+    /// A party of generation `own` breaks it, unless it is over.
+    fn give_up(self, own: u64) -> Change<4> {
+        if self.generation == own { self.broken() } else { None }
+    }
+
+    /// The acting gate was free: breaks the barrier if whoever acted is dead.
+    fn check_action(self, own: u64) -> Change<4> {
+        if self.generation == own && self.phase == ACTING { self.broken() } else { None }
+    }
+}
+
+/// A barrier could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NewBarrierError {
+    /// Nobody could ever wait at it.
+    #[error("a barrier cannot be made for 0 parties: at least one must wait at it")]
+    NoParties,
+    /// There is no shared memory.
+    #[error(transparent)]
+    Memory(#[from] RegionError),
+}
 
 /// A wait at a barrier did not end as it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BarrierError {
     /// It was aborted, reset, or some party's time-out has passed, or the action failed. Python: `BrokenBarrierError`.
-    #[error("the barrier is broken: a party gave up, or it was aborted or reset")]
+    #[error("the barrier is broken: a party gave up or died as it acted, or it was aborted or reset")]
     Broken,
+    /// The calling thread runs the barrier's action at this moment, and cannot wait for its own end.
+    #[error("the barrier cannot be waited at from within its own action")]
+    Deadlock,
     /// The shared memory was overwritten.
     #[error("the barrier cannot be used: its memory is corrupt")]
     Corrupt,
 }
 
 impl From<GateError> for BarrierError {
-    fn from(_: GateError) -> Self {
-        Self::Corrupt
+    fn from(error: GateError) -> Self {
+        if error == GateError::Deadlock { Self::Deadlock } else { Self::Corrupt }
     }
 }
 
@@ -48,35 +168,39 @@ impl From<GateError> for BarrierError {
 /// assert_eq!(ours + child.join()?, 1); // one of them is 0, the other 1
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Barrier {
-    parties: u64,
+    parties: u32,
+    timeout: Option<Duration>,
     state: Slot<Monitor<4>>,
     acting: Slot<Gate>,
 }
 
-/// What an arrival led to.
-enum Arrival {
-    Broken,
-    Waits { generation: u64, index: u64 },
-    Last { index: u64 },
-}
-
 impl Barrier {
-    /// Makes a barrier for `parties` parties (0 is taken for 1).
+    /// Makes a barrier for `parties` parties.
     ///
     /// # Errors
-    /// [`RegionError`] if there is no shared memory.
-    pub fn new(parties: u32) -> Result<Self, RegionError> {
-        Ok(Self { parties: parties.max(1).into(), state: Slot::new()?, acting: Slot::new()? })
+    /// [`NewBarrierError`] if there are none, or no shared memory.
+    pub fn new(parties: u32) -> Result<Self, NewBarrierError> {
+        if parties == 0 {
+            return Err(NewBarrierError::NoParties);
+        }
+        Ok(Self { parties, timeout: None, state: Slot::new()?, acting: Slot::new()? })
     }
 
-    /// Waits until all parties wait; returns the order of arrival, 0 for exactly one of them.
+    /// This handle, and copies of it, with a time-out for each wait that names none. Python: `Barrier(parties, timeout=…)`.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
+    /// Waits until all parties wait; returns the order of arrival. Exactly one of them gets 0: let that one be the leader,
+    /// where something is to be done once.
     ///
     /// # Errors
     /// [`BarrierError::Broken`].
     pub fn wait(&self) -> Result<u32, BarrierError> {
-        self.wait_until(None, || true)
+        self.wait_until(self.deadline(self.timeout), None::<fn() -> bool>)
     }
 
     /// As [`Barrier::wait`], but breaks the barrier for everybody after `timeout`.
@@ -84,59 +208,56 @@ impl Barrier {
     /// # Errors
     /// [`BarrierError::Broken`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<u32, BarrierError> {
-        self.wait_until(Instant::now().checked_add(timeout), || true)
+        self.wait_until(self.deadline(Some(timeout)), None::<fn() -> bool>)
     }
 
     /// As [`Barrier::wait`]; the last party to arrive runs `action` before anybody goes on, and breaks the barrier if it
-    /// says false or panics. All parties should pass the same action. Python: `Barrier(parties, action)`.
+    /// says false, panics or dies. All parties should pass the same action. Python: `Barrier(parties, action)`.
     ///
     /// # Errors
     /// [`BarrierError::Broken`].
     pub fn wait_with(&self, action: impl FnOnce() -> bool) -> Result<u32, BarrierError> {
-        self.wait_until(None, action)
+        self.wait_until(self.deadline(self.timeout), Some(action))
+    }
+
+    fn deadline(&self, timeout: Option<Duration>) -> Option<Instant> {
+        timeout.and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
     fn wait_until(
         &self,
         deadline: Option<Instant>,
-        action: impl FnOnce() -> bool,
+        action: Option<impl FnOnce() -> bool>,
     ) -> Result<u32, BarrierError> {
-        match self.arrive(deadline)? {
-            Arrival::Broken => Err(BarrierError::Broken),
-            Arrival::Last { index } => self.act(index, action),
-            Arrival::Waits { generation, index } => self.wait_for_end(generation, index, deadline),
-        }
-    }
-
-    fn arrive(&self, deadline: Option<Instant>) -> Result<Arrival, BarrierError> {
-        let parties = self.parties;
-        // While an action runs the generation is full: a party of the next one waits for its end first.
-        let arrived = self.state.wait_shared(deadline, None, |[generation, count, flags, ends]| {
-            if flags & BROKEN != 0 {
-                return Some((None, Arrival::Broken));
-            }
-            if count >= parties {
-                return None;
-            }
-            if count + 1 == parties {
-                Some((Some([generation, parties, flags | ACTING, ends]), Arrival::Last { index: count }))
-            } else {
-                Some((
-                    Some([generation, count + 1, flags, ends]),
-                    Arrival::Waits { generation, index: count },
-                ))
-            }
-        })?;
-        match arrived {
-            Ok(arrival) => Ok(arrival),
-            Err(_timed_out) => {
+        // While an action runs, a party of the next generation waits here for its end.
+        let gate = match self.acting.lock(deadline) {
+            Err(GateError::Busy) => {
                 self.abort()?;
-                Ok(Arrival::Broken)
+                return Err(BarrierError::Broken);
             }
+            gate => gate?,
+        };
+        let parties = u64::from(self.parties);
+        let arrival = self.state.update(|state| State::read(state).arrive(parties, action.is_some()))?;
+        match (arrival, action) {
+            (Arrival::Passed { index }, _) => Ok(index_of(index)),
+            (Arrival::Acts { generation, index }, Some(action)) => {
+                self.act(gate, generation, action).map(|()| index_of(index))
+            }
+            (Arrival::Waits { generation, index }, _) => {
+                drop(gate);
+                self.wait_for_end(generation, deadline).map(|()| index_of(index))
+            }
+            _ => Err(BarrierError::Broken),
         }
     }
 
-    fn act(&self, index: u64, action: impl FnOnce() -> bool) -> Result<u32, BarrierError> {
+    fn act(
+        &self,
+        acting: GateGuard<'_>,
+        own: u64,
+        action: impl FnOnce() -> bool,
+    ) -> Result<(), BarrierError> {
         /// Breaks the barrier if the action panics.
         struct Abort<'a>(&'a Barrier);
         impl Drop for Abort<'_> {
@@ -144,63 +265,36 @@ impl Barrier {
                 let _ = self.0.abort();
             }
         }
-        let acting = self.acting.lock(None)?;
+        reach(Point::Acting);
         let abort = Abort(self);
         if !action() {
             return Err(BarrierError::Broken);
         }
-        let passed = self.state.update_waking(Wakes::All, |[generation, _, flags, ends]| {
-            let kept = ends & !(1 << (generation % 64));
-            // Broken meanwhile by an abort or a reset: this generation did not pass.
-            let whole = flags & (BROKEN | ACTING) == ACTING;
-            (whole.then_some([generation.wrapping_add(1), 0, 0, kept]), whole)
-        })?;
         std::mem::forget(abort);
+        reach(Point::Acted);
+        let passed = self.state.update(|state| State::read(state).acted(own))?;
         drop(acting);
-        if passed { Ok(u32::try_from(index).unwrap_or(u32::MAX)) } else { Err(BarrierError::Broken) }
+        if passed { Ok(()) } else { Err(BarrierError::Broken) }
     }
 
-    fn wait_for_end(&self, own: u64, index: u64, deadline: Option<Instant>) -> Result<u32, BarrierError> {
+    fn wait_for_end(&self, own: u64, deadline: Option<Instant>) -> Result<(), BarrierError> {
         loop {
-            let slice = Instant::now() + SLICE;
-            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-            let ended = self.state.wait_shared(Some(until), None, |[generation, _, flags, ends]| {
-                if generation != own {
-                    let reset = ends >> (own % 64) & 1 == 1;
-                    return Some((None, !reset));
-                }
-                (flags & BROKEN != 0).then_some((None, false))
-            })?;
-            match ended {
-                Ok(true) => return Ok(u32::try_from(index).unwrap_or(u32::MAX)),
-                Ok(false) => return Err(BarrierError::Broken),
-                Err(_timed_out) => self.check_action()?,
-            }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                // The last look and the break are one step: a generation that ended meanwhile is not broken.
-                let broken = self.state.update_waking(Wakes::All, |[generation, count, flags, ends]| {
-                    let late = generation == own;
-                    (late.then_some([generation, count, flags | BROKEN, ends]), late)
-                })?;
-                if broken {
-                    return Err(BarrierError::Broken);
-                }
+            match self.state.wait_shared(deadline, |state| State::read(state).look(own)) {
+                Ok(Seen::Passed) => return Ok(()),
+                Ok(Seen::Broken) => return Err(BarrierError::Broken),
+                Ok(Seen::Acting) => match self.acting.lock(deadline) {
+                    // The action is over, or the one that ran it is dead.
+                    Ok(_gate) => self.state.update(|state| (State::read(state).check_action(own), ()))?,
+                    Err(GateError::Busy) => self.give_up(own)?,
+                    Err(error) => return Err(error.into()),
+                },
+                Err(TimedOut) => self.give_up(own)?,
             }
         }
     }
 
-    /// Breaks the barrier if the one that ran the action has died.
-    fn check_action(&self) -> Result<(), BarrierError> {
-        let [.., flags, _] = self.state.peek();
-        if flags & ACTING == 0 {
-            return Ok(());
-        }
-        // It takes the gate only after it has said that it acts; then it may be found free for a moment, by one that lives.
-        match self.acting.try_lock() {
-            Ok(guard) if guard.owner_died() => self.abort(),
-            Ok(_) | Err(GateError::Busy) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    fn give_up(&self, own: u64) -> Result<(), GateError> {
+        self.state.update(|state| (State::read(state).give_up(own), ()))
     }
 
     /// Breaks the barrier: everybody who waits, and whoever comes before a [`reset`](Self::reset), gets an error.
@@ -208,9 +302,7 @@ impl Barrier {
     /// # Errors
     /// [`BarrierError::Corrupt`] if the shared memory was overwritten.
     pub fn abort(&self) -> Result<(), BarrierError> {
-        Ok(self.state.update_waking(Wakes::All, |[generation, count, flags, ends]| {
-            ((flags & BROKEN == 0).then_some([generation, count, flags | BROKEN, ends]), ())
-        })?)
+        Ok(self.state.update(|state| (State::read(state).broken(), ()))?)
     }
 
     /// Makes the barrier new: everybody who waits gets an error, whoever comes later does not.
@@ -218,32 +310,42 @@ impl Barrier {
     /// # Errors
     /// [`BarrierError::Corrupt`] if the shared memory was overwritten.
     pub fn reset(&self) -> Result<(), BarrierError> {
-        Ok(self.state.update_waking(Wakes::All, |[generation, _, _, ends]| {
-            (Some([generation.wrapping_add(1), 0, 0, ends | 1 << (generation % 64)]), ())
-        })?)
+        Ok(self.state.update(|state| (State::read(state).end(true), ()))?)
     }
 
     /// How many parties it is for.
     #[must_use]
     pub fn parties(&self) -> u32 {
-        u32::try_from(self.parties).unwrap_or(u32::MAX)
+        self.parties
     }
 
     /// How many wait at this moment. Python: `n_waiting`.
     #[must_use]
     pub fn waiting(&self) -> u32 {
-        let [_, count, flags, _] = self.state.peek();
-        if flags & BROKEN != 0 || count >= self.parties {
-            0
-        } else {
-            u32::try_from(count).unwrap_or(u32::MAX)
-        }
+        let State { phase, arrived, .. } = State::read(self.state.peek());
+        if phase == OPEN { index_of(arrived) } else { 0 }
     }
 
-    /// Whether it is broken.
+    /// Whether it is broken. Python: `broken`.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        let [.., flags, _] = self.state.peek();
-        flags & BROKEN != 0
+        State::read(self.state.peek()).phase == BROKEN
+    }
+}
+
+fn index_of(index: u64) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let State { phase, arrived, .. } = State::read(self.state.peek());
+        match phase {
+            OPEN => write!(f, "Barrier({arrived} of {} wait)", self.parties),
+            ACTING => {
+                write!(f, "Barrier(all {} wait, {} runs the action)", self.parties, self.acting.holder())
+            }
+            _ => write!(f, "Barrier(of {}, broken)", self.parties),
+        }
     }
 }

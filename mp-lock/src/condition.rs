@@ -1,45 +1,127 @@
 //! Conditions: waiting for a change of what a lock protects.
 //!
-//! The state is four words of a monitor: how many wait, how many tokens are out, the number of the next ticket, and the
-//! limit. Whoever waits draws a ticket while it holds the lock, so no notification after that is missed. To notify is to
-//! put out tokens, never more than there are waiters, and to raise the limit to the next ticket: only those that waited
-//! by then may take one. The same step wakes as many as it puts out; nobody waits for the woken. A waiter that was killed
-//! leaves its token to another one, which wakes for nothing (conditions are allowed to), and because sleeps are capped, a
-//! waiter that was killed between its wake and its token delays another one by 100 ms at most.
+//! Whoever waits draws a ticket while it holds the lock, so no notification after that is missed. To notify some is to
+//! put out tokens, never as many as there are waiters, for those whose ticket was drawn by then; to notify as many as
+//! wait is to release all tickets so far. Either wakes all that sleep, in the same step, and those who are not meant
+//! sleep on: so no death of one that was woken can swallow the wake of another, without any timer. A token is taken under
+//! the lock, as the last step of a wait. So a waiter that is killed either leaves its token, which another takes, or
+//! dies as the owner of the lock, which the next owner is told (and [`Condition`] then wakes all).
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-use mp_core::shared::{GateError, Monitor, RegionError, Slot, Wakes};
+use mp_core::{
+    kill_points::{Point, reach},
+    shared::{Change, GateError, Monitor, RegionError, Slot, TimedOut, Wakes},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Lock, LockError, LockGuard};
 
-/// How long a waiter sleeps at a time.
-const CAP: Duration = Duration::from_millis(100);
+/// The words of the state, in this order.
+#[derive(Clone, Copy)]
+struct State {
+    /// Tickets that were drawn and neither released nor given up; those of the dead among them.
+    waiting: u64,
+    /// How many of them may go on.
+    tokens: u64,
+    /// The next ticket.
+    next: u64,
+    /// A token is for tickets before this one.
+    limit: u64,
+    /// Tickets before this one go on without a token.
+    released: u64,
+}
+
+impl State {
+    fn read([waiting, tokens, next, limit, released]: [u64; 5]) -> Self {
+        Self { waiting, tokens, next, limit, released }
+    }
+
+    fn change(self, wakes: Wakes) -> Change<5> {
+        Some(([self.waiting, self.tokens, self.next, self.limit, self.released], wakes))
+    }
+
+    fn draw(self) -> (Change<5>, u64) {
+        let drawn = Self { waiting: self.waiting.saturating_add(1), next: self.next.wrapping_add(1), ..self };
+        (drawn.change(Wakes::Nobody), self.next)
+    }
+
+    fn is_released(self, ticket: u64) -> bool {
+        is_before(ticket, self.released)
+    }
+
+    fn has_token_for(self, ticket: u64) -> bool {
+        self.tokens > 0 && is_before(ticket, self.limit)
+    }
+
+    fn lets_go(self, ticket: u64) -> bool {
+        self.is_released(ticket) || self.has_token_for(ticket)
+    }
+
+    /// The end of a wait, under the lock: whether it was notified, or `None` if it goes on.
+    fn leave(self, ticket: u64, timed_out: bool) -> (Change<5>, Option<bool>) {
+        let waiting = self.waiting.saturating_sub(1);
+        if self.is_released(ticket) {
+            (None, Some(true))
+        } else if self.has_token_for(ticket) {
+            (Self { waiting, tokens: self.tokens - 1, ..self }.change(Wakes::Nobody), Some(true))
+        } else if timed_out {
+            (Self { waiting, ..self }.change(Wakes::Nobody), Some(false))
+        } else {
+            (None, None)
+        }
+    }
+
+    fn notify(self, count: u64) -> Change<5> {
+        if count == 0 || self.waiting == 0 {
+            return None;
+        }
+        let tokens = self.tokens.saturating_add(count);
+        if tokens < self.waiting {
+            Self { tokens, limit: self.next, ..self }.change(Wakes::All)
+        } else {
+            // Also those that were killed while they waited are counted no longer.
+            Self { waiting: 0, tokens: 0, released: self.next, ..self }.change(Wakes::All)
+        }
+    }
+}
+
+/// Tickets wrap around: compared as the distance between them.
+fn is_before(ticket: u64, other: u64) -> bool {
+    other.wrapping_sub(ticket).cast_signed() > 0
+}
 
 /// A condition with its lock; a cheap handle that travels.
 ///
+/// Now and then a wait ends for nothing: look again at what was waited for, or use [`Condition::wait_while`]. A
+/// notification wakes all that sleep for a moment, whomever it is for, so that no death can lose it: where hundreds wait,
+/// a [`Semaphore`](crate::Semaphore) is cheaper.
+///
 /// ```
 /// # mp_core::test_init!();
-/// use mp_lock::Condition;
+/// use mp_lock::{Condition, Value};
 ///
-/// let condition = Condition::new()?;
-/// let guard = condition.lock().lock().unwrap();
+/// let (condition, ready) = (Condition::new()?, Value::new(0_u8)?);
 /// let child = mp_core::spawn(
-///     |condition: Condition| {
-///         let _guard = condition.lock().lock().unwrap();
+///     |condition: Condition, ready: Value<u8>| {
+///         let _guard = condition.lock().unwrap();
+///         ready.set(1).unwrap();
 ///         condition.notify_one().unwrap();
 ///     },
-///     (condition.clone(),),
+///     (condition.clone(), ready.clone()),
 /// )?;
-/// drop(condition.wait(guard).unwrap());
+/// let guard = condition.lock().unwrap();
+/// drop(condition.wait_while(guard, || ready.get().unwrap() == 0).unwrap());
 /// child.join()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Condition {
     lock: Lock,
-    state: Slot<Monitor<4>>,
+    state: Slot<Monitor<5>>,
 }
 
 /// A lock guard, or why there is none.
@@ -56,28 +138,46 @@ impl Condition {
 
     /// Makes a condition of what `lock` protects. Python: `Condition(lock)`.
     ///
+    /// Whoever takes that lock by itself and is told that its owner died should [`notify_all`](Condition::notify_all): the
+    /// dead one may have been notified. [`Condition::lock`] does so.
+    ///
     /// # Errors
     /// [`RegionError`] if there is no shared memory.
     pub fn with_lock(lock: Lock) -> Result<Self, RegionError> {
         Ok(Self { lock, state: Slot::new()? })
     }
 
-    /// The lock.
+    /// The lock by itself.
     #[must_use]
-    pub fn lock(&self) -> &Lock {
+    pub fn get_lock(&self) -> &Lock {
         &self.lock
     }
 
-    /// Releases the lock, waits until notified, and takes the lock again. Now and then it wakes for nothing: look again at
-    /// what was waited for, or use [`Condition::wait_while`].
+    /// Waits for the lock. Python: `acquire()`.
     ///
     /// # Errors
-    /// Those of [`Lock::lock`], when the lock is taken again.
+    /// Those of [`Lock::lock`].
+    pub fn lock(&self) -> Relocked<'_> {
+        let locked = self.lock.lock();
+        if let Err(LockError::OwnerDied(guard)) = locked {
+            self.notify_all()?;
+            return Err(LockError::OwnerDied(guard));
+        }
+        locked
+    }
+
+    /// Releases the lock, waits until notified, and takes the lock again.
+    ///
+    /// # Errors
+    /// Those of [`Lock::lock`], when the lock is taken again; [`LockError::OtherLock`] at once, with the guard, if it is not
+    /// of this condition's lock.
     pub fn wait<'a>(&'a self, guard: LockGuard<'a>) -> Relocked<'a> {
         self.wait_until(guard, None).0
     }
 
-    /// As [`Condition::wait`], but at most for `timeout`, never less; also whether it was notified.
+    /// As [`Condition::wait`], but waits for a notification at most for `timeout`, never less; also whether there was one.
+    ///
+    /// The lock is waited for as long as it takes, also after the time-out.
     ///
     /// # Errors
     /// As for [`Condition::wait`].
@@ -125,39 +225,33 @@ impl Condition {
     }
 
     fn wait_until<'a>(&'a self, guard: LockGuard<'a>, deadline: Option<Instant>) -> (Relocked<'a>, bool) {
-        let drawn = self.state.update_waking(Wakes::Nobody, |state| {
-            let [waiters, tokens, next, limit] = state;
-            (Some([waiters.saturating_add(1), tokens, next.saturating_add(1), limit]), next)
-        });
-        let Ok(ticket) = drawn else { return (Err(LockError::Corrupt), false) };
-        drop(guard);
-        let notified = self.wait_for_token(ticket, deadline).unwrap_or(false);
-        let relocked = self.lock.lock();
-        (relocked, notified)
-    }
-
-    fn wait_for_token(&self, ticket: u64, deadline: Option<Instant>) -> Result<bool, GateError> {
-        let taken = |[waiters, tokens, next, limit]: [u64; 4]| {
-            (tokens > 0 && ticket < limit).then(|| [waiters.saturating_sub(1), tokens - 1, next, limit])
-        };
-        if self
-            .state
-            .wait_shared(deadline, Some(CAP), |state| taken(state).map(|next| (Some(next), ())))?
-            .is_ok()
-        {
-            return Ok(true);
+        if !guard.is_of(&self.lock) {
+            return (Err(LockError::OtherLock(guard)), false);
         }
-        // Out of time. If there are tokens for all who wait, one is this waiter's: it was notified at the last moment.
-        self.state.update_waking(Wakes::Nobody, |state| {
-            let [waiters, tokens, next, limit] = state;
-            match taken(state) {
-                Some(after) if tokens >= waiters => (Some(after), true),
-                _ => (Some([waiters.saturating_sub(1), tokens, next, limit]), false),
+        let ticket = match self.state.update(|state| State::read(state).draw()) {
+            Ok(ticket) => ticket,
+            Err(error) => return (Err(error.into()), false),
+        };
+        reach(Point::TicketDrawn);
+        drop(guard);
+        reach(Point::LockReleased);
+        loop {
+            let look = |state| State::read(state).lets_go(ticket).then_some(());
+            let timed_out = self.state.wait_shared(deadline, look) == Err(TimedOut);
+            let relocked = self.lock();
+            reach(Point::Relocked);
+            // A lock that was not obtained ends the wait, too.
+            let ends = timed_out || relocked.is_err();
+            match self.state.update(|state| State::read(state).leave(ticket, ends)) {
+                Ok(Some(notified)) => return (relocked, notified),
+                // Another one took the token meanwhile.
+                Ok(None) => {}
+                Err(error) => return (Err(error.into()), false),
             }
-        })
+        }
     }
 
-    /// Wakes one of those that wait. Hold the lock, so that what they wait for cannot change meanwhile.
+    /// Wakes one of those that wait. Need not hold the lock, but should, so that what they wait for cannot change meanwhile.
     ///
     /// # Errors
     /// [`GateError::Corrupt`] if the shared memory was overwritten.
@@ -165,16 +259,12 @@ impl Condition {
         self.notify(1)
     }
 
-    /// Wakes up to `count` of those that wait.
+    /// Wakes up to `count` of those that wait, and nobody who begins to wait later.
     ///
     /// # Errors
     /// As for [`Condition::notify_one`].
     pub fn notify(&self, count: u64) -> Result<(), GateError> {
-        let wakes = Wakes::Some(u32::try_from(count).unwrap_or(u32::MAX));
-        self.state.update_waking(wakes, |[waiters, tokens, next, _]| {
-            let out = tokens.saturating_add(count).min(waiters);
-            ((waiters > 0).then_some([waiters, out, next, next]), ())
-        })
+        self.state.update(|state| (State::read(state).notify(count), ()))
     }
 
     /// Wakes all that wait.
@@ -185,9 +275,15 @@ impl Condition {
         self.notify(u64::MAX)
     }
 
-    /// How many wait at this moment; those that were killed while they waited count until the next `notify_all`.
+    /// How many wait at this moment; those that were killed while they waited count until all are notified.
     #[must_use]
     pub fn waiters(&self) -> u64 {
-        self.state.peek()[0]
+        State::read(self.state.peek()).waiting
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Condition({} wait, {:?})", self.waiters(), self.lock)
     }
 }

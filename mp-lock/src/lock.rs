@@ -8,13 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::shared::{GateError, OwnedGate, OwnedGateGuard, Owner, RegionError, Slot};
+use mp_core::shared::{Gate, GateError, GateGuard, Holder, RegionError, Slot};
 use serde::{Deserialize, Serialize};
 
 /// A lock that processes share; a cheap handle that travels as an argument and in messages.
 ///
-/// Python's `Lock` may be released by any process. This one is released by its guard, which cannot leave its thread; for
-/// signals from one process to another use a semaphore of 0 permits.
+/// Python's `Lock` may be released by any process. This one is released by its guard, which cannot leave its thread, or by
+/// its owner's death; for a signal from one process to another use a [`Semaphore`](crate::Semaphore) of 0 permits, which
+/// anybody may release. A thread should hold no more than 2000 locks at a time: the kernel frees so many when it dies.
 ///
 /// ```
 /// # mp_core::test_init!();
@@ -33,7 +34,7 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Lock(Slot<OwnedGate>);
+pub struct Lock(pub(crate) Slot<Gate>);
 
 /// A lock was not obtained, or obtained from an owner that died.
 #[derive(thiserror::Error)]
@@ -48,6 +49,9 @@ pub enum LockError<G> {
     /// The calling thread holds it already.
     #[error("the lock is held by the calling thread itself: waiting for it would never end")]
     Deadlock,
+    /// The guard, given back, is not one of the lock that the condition belongs to.
+    #[error("the condition cannot wait: the guard belongs to another lock than the condition's")]
+    OtherLock(G),
     /// The lock's memory was overwritten.
     #[error("the lock cannot be used: its memory is corrupt")]
     Corrupt,
@@ -71,8 +75,13 @@ impl<G> LockError<G> {
     /// The same error without a guard in it, for an error that outlives the lock.
     #[must_use]
     pub fn without_guard(self) -> LockError<()> {
+        self.map(drop)
+    }
+
+    pub(crate) fn map<H>(self, change: impl FnOnce(G) -> H) -> LockError<H> {
         match self {
-            Self::OwnerDied(_) => LockError::OwnerDied(()),
+            Self::OwnerDied(guard) => LockError::OwnerDied(change(guard)),
+            Self::OtherLock(guard) => LockError::OtherLock(change(guard)),
             Self::Busy => LockError::Busy,
             Self::Deadlock => LockError::Deadlock,
             Self::Corrupt => LockError::Corrupt,
@@ -99,8 +108,13 @@ impl<G> From<GateError> for LockError<G> {
 /// The lock is held until this is dropped; it cannot leave its thread.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
-pub struct LockGuard<'a> {
-    _held: OwnedGateGuard<'a>,
+pub struct LockGuard<'a>(GateGuard<'a>);
+
+impl LockGuard<'_> {
+    pub(crate) fn is_of(&self, lock: &Lock) -> bool {
+        // Shared memory lies at one address per process.
+        std::ptr::eq(self.0.gate(), &raw const *lock.0)
+    }
 }
 
 impl Lock {
@@ -138,37 +152,28 @@ impl Lock {
         guard(self.0.lock(Instant::now().checked_add(timeout))?)
     }
 
-    /// Whether anybody holds the lock at this moment. Python: `locked()`.
+    /// Whether anybody holds the lock at this moment; a dead owner does not. Python: `locked()`.
     #[must_use]
     pub fn locked(&self) -> bool {
-        self.0.owner().is_some() && self.0.try_lock().is_err()
+        self.holder().is_somebody()
+    }
+
+    /// Who holds the lock at this moment. Takes nothing and waits for nobody.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.0.holder()
     }
 }
 
 #[inline]
-fn guard(held: OwnedGateGuard<'_>) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
+fn guard(held: GateGuard<'_>) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
     let owner_died = held.owner_died();
-    let guard = LockGuard { _held: held };
+    let guard = LockGuard(held);
     if owner_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
 }
 
 impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.owner() {
-            None => f.write_str("Lock(free)"),
-            Some(owner) => write!(f, "Lock(held by {})", describe(owner)),
-        }
-    }
-}
-
-/// Who it is, from here.
-pub(crate) fn describe(owner: Owner) -> String {
-    let Owner { pid, tid } = owner;
-    if owner == Owner::current() {
-        "this thread".to_owned()
-    } else if pid == std::process::id() {
-        format!("thread {tid} of this process")
-    } else {
-        format!("process {pid}")
+        write!(f, "Lock(held by {})", self.holder())
     }
 }

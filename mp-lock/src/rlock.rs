@@ -5,14 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::shared::{ReentrantGate, ReentrantGateGuard, RegionError, Slot};
+use mp_core::shared::{Holder, ReentrantGate, ReentrantGateGuard, RegionError, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::LockError;
 
 /// A lock that the thread which holds it may take again; free when all its guards are gone. A cheap handle that travels.
 ///
-/// Because one thread may hold it several times, its guards protect code, not data.
+/// Because one thread may hold it several times, its guards protect code, not data. Python: `RLock`; there, a release by
+/// somebody else is an error at run time, here it cannot be written.
 ///
 /// ```
 /// use mp_lock::RLock;
@@ -70,13 +71,19 @@ impl RLock {
     /// How often its owner has it; 0 if nobody has.
     #[must_use]
     pub fn depth(&self) -> u64 {
-        self.0.owner().map_or(0, |(_, depth)| depth)
+        self.0.depth()
     }
 
-    /// Whether anybody has it at this moment.
+    /// Whether anybody has it at this moment; a dead owner has not. Python: `locked()`.
     #[must_use]
     pub fn locked(&self) -> bool {
-        self.0.owner().is_some()
+        self.holder().is_somebody()
+    }
+
+    /// Who has it at this moment. Takes nothing and waits for nobody.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.0.holder()
     }
 }
 
@@ -88,9 +95,6 @@ fn guard(held: ReentrantGateGuard<'_>) -> Result<RLockGuard<'_>, LockError<RLock
 
 impl fmt::Debug for RLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.owner() {
-            None => f.write_str("RLock(free)"),
-            Some((owner, depth)) => write!(f, "RLock({} times by {})", depth, crate::lock::describe(owner)),
-        }
+        write!(f, "RLock(held {} times by {})", self.depth(), self.holder())
     }
 }

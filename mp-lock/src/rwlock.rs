@@ -1,27 +1,36 @@
 //! A lock for many readers or one writer.
 //!
-//! There is a gate for writers and a row of slots for readers, each a gate of its own. A reader takes the writers' gate,
-//! then a free slot, then lets the gate go: it holds one slot while it reads. A writer takes the gate, which keeps new
-//! readers out, and waits until each slot was free once. Whoever dies frees what it held, because the kernel does; so a
-//! dead reader does not count, and a dead writer is reported to whoever takes the gate next.
+//! There is a gate for writers and a row of places for readers, each a gate of its own. A reader takes the writers' gate,
+//! then a free place, then lets the gate go: it holds one place while it reads. A writer takes the gate, which keeps new
+//! readers out, waits until each place was free once, and notes that it writes. Whoever dies frees what it held, because
+//! the kernel does; so a dead reader does not count, and a writer that died while it wrote is reported to whoever takes
+//! the gate next.
 
 use std::{
     fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use mp_core::shared::{Gate, GateError, GateGuard, OwnedGate, OwnedGateGuard, Owner, RegionError, Slot};
+use mp_core::{
+    kill_points::{Point, reach},
+    shared::{Atomics, Gate, GateError, GateGuard, Holder, RegionError, Slot},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::LockError;
 
 /// How many may read at a time; more wait for one of them.
+#[cfg(not(mp_loom))]
 const READERS: usize = 64;
+#[cfg(mp_loom)]
+const READERS: usize = 2;
 
 /// A lock for many readers (up to 64 at a time) or one writer; a cheap handle that travels.
 ///
-/// Python has none. A thread that reads must not wait for the lock again: a writer that came in between would make it
-/// wait for itself.
+/// Python has none. Readers that come while a writer waits, wait behind it. So a thread that reads must not ask to read
+/// again: a writer that came in between would make it wait for itself.
 ///
 /// ```
 /// use mp_lock::RwLock;
@@ -39,22 +48,31 @@ const READERS: usize = 64;
 /// ```
 #[derive(Clone, Serialize, Deserialize)]
 pub struct RwLock {
-    writer: Slot<OwnedGate>,
-    readers: Slot<[Gate; READERS]>,
+    gate: Slot<Gate>,
+    /// 1 while somebody writes; changed by the gate's holder alone.
+    writing: Atomics<AtomicU32>,
+    places: Slot<[Gate; READERS]>,
 }
 
 /// Reading is allowed until this is dropped.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct ReadGuard<'a> {
-    _slot: GateGuard<'a>,
+    _place: GateGuard<'a>,
 }
 
 /// Writing is allowed until this is dropped.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct WriteGuard<'a> {
-    _gate: OwnedGateGuard<'a>,
+    lock: &'a RwLock,
+    _gate: GateGuard<'a>,
+}
+
+impl Drop for WriteGuard<'_> {
+    fn drop(&mut self) {
+        self.lock.note_writing(false);
+    }
 }
 
 impl RwLock {
@@ -63,13 +81,14 @@ impl RwLock {
     /// # Errors
     /// [`RegionError`] if there is no shared memory.
     pub fn new() -> Result<Self, RegionError> {
-        Ok(Self { writer: Slot::new()?, readers: Slot::new()? })
+        Ok(Self { gate: Slot::new()?, writing: Atomics::zeroed(1)?, places: Slot::new()? })
     }
 
     /// Waits until nobody writes.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`] holds the guard, if the last writer died; only the first to come is told.
+    /// [`LockError::OwnerDied`] holds the guard, if the last writer died as it wrote; only the first to come is told.
+    /// [`LockError::Deadlock`] if the calling thread writes.
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         self.read_until(None)
     }
@@ -91,30 +110,32 @@ impl RwLock {
     }
 
     fn read_until(&self, deadline: Option<Instant>) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        let gate = self.writer.lock(deadline)?;
-        let slot = self.free_slot(deadline)?;
-        let owner_died = gate.owner_died();
+        let gate = self.gate.lock(deadline)?;
+        reach(Point::WritersGateLocked);
+        let place = self.free_place(deadline)?;
+        reach(Point::ReaderPlaced);
+        let writer_died = self.note_writing(false);
         drop(gate);
-        let guard = ReadGuard { _slot: slot };
-        if owner_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
+        let guard = ReadGuard { _place: place };
+        if writer_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
     }
 
-    fn free_slot(&self, deadline: Option<Instant>) -> Result<GateGuard<'_>, GateError> {
-        let first = Owner::current().tid as usize;
+    fn free_place(&self, deadline: Option<Instant>) -> Result<GateGuard<'_>, GateError> {
+        let first = own_place();
         for turn in 0..READERS {
-            match self.readers[(first + turn) % READERS].try_lock() {
+            match self.places[(first + turn) % READERS].try_lock() {
                 Err(GateError::Busy) => {}
                 outcome => return outcome,
             }
         }
-        self.readers[first % READERS].lock(deadline)
+        self.places[first].lock(deadline)
     }
 
     /// Waits until nobody reads or writes.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`] holds the guard, if the last writer died; [`LockError::Deadlock`] if the calling thread
-    /// writes or reads.
+    /// [`LockError::OwnerDied`] holds the guard, if the last writer died as it wrote; [`LockError::Deadlock`] if the calling
+    /// thread writes or reads.
     pub fn write(&self) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
         self.write_until(None)
     }
@@ -136,27 +157,58 @@ impl RwLock {
     }
 
     fn write_until(&self, deadline: Option<Instant>) -> Result<WriteGuard<'_>, LockError<WriteGuard<'_>>> {
-        let gate = self.writer.lock(deadline)?;
-        for slot in self.readers.iter() {
+        let gate = self.gate.lock(deadline)?;
+        reach(Point::WritersGateLocked);
+        for place in self.places.iter() {
             // Whoever had it has read to the end, or died; nobody new comes past the gate.
-            match slot.try_lock() {
+            match place.try_lock() {
                 Err(GateError::Busy) if deadline.is_none_or(|deadline| deadline > Instant::now()) => {
-                    drop(slot.lock(deadline)?);
+                    drop(place.lock(deadline)?);
                 }
                 free => drop(free?),
             }
+            reach(Point::PlaceFree);
         }
-        let owner_died = gate.owner_died();
-        let guard = WriteGuard { _gate: gate };
-        if owner_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
+        let writer_died = self.note_writing(true);
+        let guard = WriteGuard { lock: self, _gate: gate };
+        if writer_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
     }
+
+    /// Says, with the gate held, whether somebody writes from now on; returns whether one that wrote has died.
+    fn note_writing(&self, writes: bool) -> bool {
+        // The gate orders it.
+        self.writing.first().is_some_and(|writing| writing.swap(writes.into(), Ordering::Relaxed) != 0)
+    }
+
+    /// Who writes, or waits for the readers to end so that it can write.
+    #[must_use]
+    pub fn writer(&self) -> Holder {
+        self.gate.holder()
+    }
+
+    /// How many read at this moment; the dead do not.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.readings().count()
+    }
+
+    fn readings(&self) -> impl Iterator<Item = Holder> {
+        self.places.iter().map(Gate::holder).filter(|holder| holder.is_somebody())
+    }
+}
+
+/// Where a thread looks for a free place first, so that not all look at the same ones.
+fn own_place() -> usize {
+    thread_local!(static OWN: u64 = RandomState::new().build_hasher().finish());
+    OWN.with(|own| (own % READERS as u64) as usize)
 }
 
 impl fmt::Debug for RwLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.writer.owner() {
-            None => f.write_str("RwLock(nobody writes)"),
-            Some(owner) => write!(f, "RwLock(write gate held by {})", crate::lock::describe(owner)),
+        write!(f, "RwLock(written by {}, read by [", self.writer())?;
+        for (i, reader) in self.readings().enumerate() {
+            write!(f, "{}{reader}", if i == 0 { "" } else { ", " })?;
         }
+        f.write_str("])")
     }
 }

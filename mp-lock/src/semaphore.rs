@@ -3,10 +3,25 @@
 //! The state is one word of a monitor: `permits`. To acquire is to wait until it is not 0 and take one; to release is to
 //! add. Anybody may release; a process that dies with a permit takes it along, as in Python and POSIX.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-use mp_core::shared::{Monitor, RegionError, Slot};
+use mp_core::shared::{Change, Monitor, RegionError, Slot, Wakes};
 use serde::{Deserialize, Serialize};
+
+fn take([permits]: [u64; 1]) -> Option<(Change<1>, ())> {
+    // What is left wakes the next one that waits, whoever was woken for this one.
+    Some((Some(([permits.checked_sub(1)?], Wakes::One)), ()))
+}
+
+fn give([permits]: [u64; 1], count: u64, bound: Option<u64>) -> (Change<1>, bool) {
+    match permits.checked_add(count).filter(|next| bound.is_none_or(|bound| *next <= bound)) {
+        Some(next) => (Some(([next], Wakes::One)), true),
+        None => (None, false),
+    }
+}
 
 /// A semaphore could not do what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +33,7 @@ pub enum SemaphoreError {
     /// A bounded semaphore was released more often than acquired.
     #[error("the semaphore cannot be released: it has all its {bound} permits")]
     TooManyReleases {
-        /// How many permits it was made with.
+        /// How many permits it can have: those that it was made with, or 2^64 - 1.
         bound: u64,
     },
     /// The shared memory was overwritten.
@@ -27,6 +42,10 @@ pub enum SemaphoreError {
 }
 
 /// A number of permits that processes share; a cheap handle that travels.
+///
+/// A process that is killed while it has a permit takes it along, as in Python: the kernel cannot know that a permit was
+/// for good (as in a signal) or on loan. Where the death of a holder must free its place, use a [`Lock`](crate::Lock) or
+/// an [`RwLock`](crate::RwLock).
 ///
 /// ```
 /// # mp_core::test_init!();
@@ -38,11 +57,10 @@ pub enum SemaphoreError {
 /// child.join()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Semaphore {
     state: Slot<Monitor<1>>,
-    /// 0 for none.
-    bound: u64,
+    bound: Option<u64>,
 }
 
 /// A permit, given back when this is dropped.
@@ -63,20 +81,23 @@ impl Semaphore {
     /// # Errors
     /// [`RegionError`] if there is no shared memory.
     pub fn new(permits: u64) -> Result<Self, RegionError> {
-        Self::with(permits, 0)
+        Self::with(permits, None)
     }
 
-    /// Makes a semaphore that never has more permits than at the beginning, at least 1. Python: `BoundedSemaphore(value)`.
+    /// Makes a semaphore that never has more permits than at the beginning. Python: `BoundedSemaphore(value)`.
     ///
     /// # Errors
     /// [`RegionError`] if there is no shared memory.
     pub fn bounded(permits: u64) -> Result<Self, RegionError> {
-        Self::with(permits.max(1), permits.max(1))
+        Self::with(permits, Some(permits))
     }
 
-    fn with(permits: u64, bound: u64) -> Result<Self, RegionError> {
+    fn with(permits: u64, bound: Option<u64>) -> Result<Self, RegionError> {
         let semaphore = Self { state: Slot::new()?, bound };
-        semaphore.state.update(|_| (Some([permits]), ())).map_err(|_| RegionError::Corrupt("it is new"))?;
+        semaphore
+            .state
+            .update(|state| give(state, permits, None))
+            .map_err(|_| RegionError::Corrupt("a new semaphore cannot be set"))?;
         Ok(semaphore)
     }
 
@@ -113,7 +134,7 @@ impl Semaphore {
     }
 
     fn acquire_until(&self, deadline: Option<Instant>) -> Result<(), SemaphoreError> {
-        match self.state.wait(deadline, |[permits]| Some((Some([permits.checked_sub(1)?]), ()))) {
+        match self.state.wait(deadline, take) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_timed_out)) => Err(SemaphoreError::Busy),
             Err(_) => Err(SemaphoreError::Corrupt),
@@ -133,14 +154,9 @@ impl Semaphore {
     /// # Errors
     /// As for [`Semaphore::release`]; none was given then.
     pub fn release_many(&self, count: u64) -> Result<(), SemaphoreError> {
-        let bound = self.bound;
-        let released = self.state.update(|[permits]| match permits.checked_add(count) {
-            Some(next) if bound == 0 || next <= bound => (Some([next]), true),
-            _ => (None, false),
-        });
-        match released {
+        match self.state.update(|state| give(state, count, self.bound)) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(SemaphoreError::TooManyReleases { bound }),
+            Ok(false) => Err(SemaphoreError::TooManyReleases { bound: self.bound.unwrap_or(u64::MAX) }),
             Err(_) => Err(SemaphoreError::Corrupt),
         }
     }
@@ -150,5 +166,14 @@ impl Semaphore {
     pub fn value(&self) -> u64 {
         let [permits] = self.state.peek();
         permits
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bound {
+            Some(bound) => write!(f, "Semaphore({} of {bound} permits)", self.value()),
+            None => write!(f, "Semaphore({} permits)", self.value()),
+        }
     }
 }

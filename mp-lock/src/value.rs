@@ -1,6 +1,10 @@
-//! Values and arrays of plain data that processes share.
+//! Values and arrays of plain data that processes share, behind a lock.
+//!
+//! The memory is reached through the lock only, so whoever has it gets a plain `&mut`. The lock may be one that guards
+//! other things as well. What needs no lock is in `raw.rs`.
 
 use std::{
+    fmt,
     ops::{Deref, DerefMut},
     time::{Duration, Instant},
 };
@@ -9,12 +13,13 @@ use bytemuck::Pod;
 use mp_core::shared::{Guarded, GuardedGuard, RegionError};
 use serde::{Deserialize, Serialize};
 
-use crate::LockError;
+use crate::{Lock, LockError};
 
 /// A fixed number of plain values behind a lock; a cheap handle that travels, the values do not.
 ///
-/// Python: `multiprocessing.Array`. What holds for [`Lock`](crate::Lock) holds here: an owner that died is reported to
-/// the next one, and the values may be half changed.
+/// Plain values ([`bytemuck::Pod`]) are numbers, arrays of them, and structs that derive it. What holds for [`Lock`] holds
+/// here: an owner that died is reported to the next one, and the values may be half changed. Python:
+/// `multiprocessing.Array`; for one without a lock see [`RawArray`](crate::RawArray).
 ///
 /// ```
 /// # mp_core::test_init!();
@@ -30,8 +35,8 @@ use crate::LockError;
 /// assert_eq!(*squares.lock().unwrap(), [0, 1, 4, 9]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(bound(deserialize = "T: Pod"))]
+#[derive(Serialize, Deserialize)]
+#[serde(bound(serialize = "", deserialize = "T: Pod"))]
 pub struct Array<T>(Guarded<T>);
 
 impl<T> Clone for Array<T> {
@@ -51,7 +56,15 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// [`RegionError`] if there is no shared memory.
     pub fn zeroed(len: usize) -> Result<Self, RegionError> {
-        Guarded::zeroed(len).map(Self)
+        Self::zeroed_with(&Lock::new()?, len)
+    }
+
+    /// Makes `len` zeroed values behind a lock that may guard other things as well. Python: `Array(…, lock=lock)`.
+    ///
+    /// # Errors
+    /// [`RegionError`] if there is no shared memory.
+    pub fn zeroed_with(lock: &Lock, len: usize) -> Result<Self, RegionError> {
+        Guarded::zeroed(lock.0.clone(), len).map(Self)
     }
 
     /// Makes an array with these values. Python: `Array(type, values)`.
@@ -60,8 +73,16 @@ impl<T: Pod> Array<T> {
     /// [`RegionError`] if there is no shared memory.
     pub fn from_slice(values: &[T]) -> Result<Self, RegionError> {
         let array = Self::zeroed(values.len())?;
-        array.0.lock(None).map_err(|_| RegionError::Corrupt("it is new"))?.copy_from_slice(values);
+        // Nobody else knows its lock.
+        array.lock().map_err(|_| RegionError::Corrupt("a new lock cannot be taken"))?.copy_from_slice(values);
         Ok(array)
+    }
+
+    /// The lock by itself. While the calling thread has it, [`lock`](Self::lock) here is a [`LockError::Deadlock`]: the guard
+    /// of the array is the one to keep. Python: `get_lock()`.
+    #[must_use]
+    pub fn get_lock(&self) -> Lock {
+        Lock(self.0.gate().clone())
     }
 
     /// How many values there are.
@@ -101,6 +122,12 @@ impl<T: Pod> Array<T> {
     }
 }
 
+impl<T: Pod> fmt::Debug for Array<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Array({} values, {:?})", self.len(), self.get_lock())
+    }
+}
+
 fn guard<T: Pod>(guard: ArrayGuard<'_, T>) -> Locked<'_, T> {
     if guard.owner_died() { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
 }
@@ -120,8 +147,8 @@ fn guard<T: Pod>(guard: ArrayGuard<'_, T>) -> Locked<'_, T> {
 /// assert_eq!(counter.get()?, 42);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(bound(deserialize = "T: Pod"))]
+#[derive(Serialize, Deserialize)]
+#[serde(bound(serialize = "", deserialize = "T: Pod"))]
 pub struct Value<T>(Array<T>);
 
 impl<T> Clone for Value<T> {
@@ -151,7 +178,7 @@ impl<T: Pod> DerefMut for ValueGuard<'_, T> {
 }
 
 impl<T: Pod> Value<T> {
-    /// Makes a shared value.
+    /// Makes a shared value. Python: `Value(type, value)`.
     ///
     /// # Errors
     /// [`RegionError`] if there is no shared memory.
@@ -159,18 +186,42 @@ impl<T: Pod> Value<T> {
         Array::from_slice(&[value]).map(Self)
     }
 
+    /// Makes a zeroed value behind a lock that may guard other things as well. Python: `Value(…, lock=lock)`.
+    ///
+    /// # Errors
+    /// [`RegionError`] if there is no shared memory.
+    pub fn zeroed_with(lock: &Lock) -> Result<Self, RegionError> {
+        Array::zeroed_with(lock, 1).map(Self)
+    }
+
+    /// The lock by itself: see [`Array::get_lock`].
+    #[must_use]
+    pub fn get_lock(&self) -> Lock {
+        self.0.get_lock()
+    }
+
     /// Waits for the lock and gives access to the value.
     ///
     /// # Errors
     /// As for [`Lock::lock`](crate::Lock::lock).
-    pub fn lock(&self) -> Result<ValueGuard<'_, T>, LockError<ValueGuard<'_, T>>> {
-        match self.0.lock() {
-            Ok(guard) => Ok(ValueGuard(guard)),
-            Err(LockError::OwnerDied(guard)) => Err(LockError::OwnerDied(ValueGuard(guard))),
-            Err(LockError::Busy) => Err(LockError::Busy),
-            Err(LockError::Deadlock) => Err(LockError::Deadlock),
-            Err(LockError::Corrupt) => Err(LockError::Corrupt),
-        }
+    pub fn lock(&self) -> LockedValue<'_, T> {
+        value_guard(self.0.lock())
+    }
+
+    /// Gives access to the value if the lock is free.
+    ///
+    /// # Errors
+    /// As for [`Lock::try_lock`](crate::Lock::try_lock).
+    pub fn try_lock(&self) -> LockedValue<'_, T> {
+        value_guard(self.0.try_lock())
+    }
+
+    /// Waits for the lock, at most for `timeout`, and gives access to the value.
+    ///
+    /// # Errors
+    /// As for [`Lock::lock_timeout`](crate::Lock::lock_timeout).
+    pub fn lock_timeout(&self, timeout: Duration) -> LockedValue<'_, T> {
+        value_guard(self.0.lock_timeout(timeout))
     }
 
     /// A copy of the value, taken under the lock; that an owner has died is ignored.
@@ -190,5 +241,17 @@ impl<T: Pod> Value<T> {
             .or_else(LockError::recover)
             .map(|mut guard| *guard = value)
             .map_err(LockError::without_guard)
+    }
+}
+
+type LockedValue<'a, T> = Result<ValueGuard<'a, T>, LockError<ValueGuard<'a, T>>>;
+
+fn value_guard<'a, T>(guard: Locked<'a, T>) -> LockedValue<'a, T> {
+    guard.map(ValueGuard).map_err(|error| error.map(ValueGuard))
+}
+
+impl<T: Pod> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({:?})", self.get_lock())
     }
 }

@@ -4,14 +4,14 @@
 //! steps that this crate has written, so that a death at any of them leaves a sound state. Recovery after a death is
 //! therefore nothing but taking the gate.
 
-use std::{marker::PhantomData, time::Instant};
+use std::{fmt, fs, marker::PhantomData, time::Instant};
 
 use crate::{
     os,
     sync::{AtomicU64, Ordering, RobustMutex},
     sys::{
         map::shared_struct,
-        outcome::{Acquired, Refused},
+        outcome::{Acquired, Held, Refused},
     },
 };
 
@@ -23,179 +23,11 @@ shared_struct! {
 }
 
 shared_struct! {
-    /// A gate that knows who holds it, for people who ask; the kernel knows by itself.
-    pub struct OwnedGate {
-        gate: Gate,
-        /// Process id << 32 | thread id; 0 when nobody holds it. Stale after a death, until the next owner.
-        owner: AtomicU64,
-    }
-}
-
-shared_struct! {
     /// A gate that its holder may take again, as often as it likes.
     pub struct ReentrantGate {
-        inner: OwnedGate,
-        /// How often the holder has taken it; only the holder touches it.
+        gate: Gate,
+        /// How often the holder has taken it; only the holder changes it.
         depth: AtomicU64,
-    }
-}
-
-/// A thread of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// The process id.
-    pub pid: u32,
-    /// The thread id; that of a process's first thread is the process id.
-    pub tid: u32,
-}
-
-impl Owner {
-    /// The calling thread.
-    #[inline]
-    #[must_use]
-    pub fn current() -> Self {
-        thread_local! {
-            static CURRENT: Owner = Owner {
-                pid: std::process::id(),
-                tid: os::thread::gettid().as_raw_nonzero().get().cast_unsigned(),
-            };
-        }
-        CURRENT.with(|current| *current)
-    }
-}
-
-impl OwnedGate {
-    /// As [`Gate::lock`].
-    ///
-    /// # Errors
-    /// As for [`Gate::lock`].
-    #[inline]
-    pub fn lock(&self, deadline: Option<Instant>) -> Result<OwnedGateGuard<'_>, GateError> {
-        let guard = self.gate.lock(deadline)?;
-        Ok(self.owned(guard))
-    }
-
-    /// As [`Gate::try_lock`].
-    ///
-    /// # Errors
-    /// As for [`Gate::try_lock`].
-    #[inline]
-    pub fn try_lock(&self) -> Result<OwnedGateGuard<'_>, GateError> {
-        let guard = self.gate.try_lock()?;
-        Ok(self.owned(guard))
-    }
-
-    #[inline]
-    fn owned<'a>(&'a self, guard: GateGuard<'a>) -> OwnedGateGuard<'a> {
-        let Owner { pid, tid } = Owner::current();
-        self.owner.store(u64::from(pid) << 32 | u64::from(tid), Ordering::Relaxed);
-        OwnedGateGuard { owner: &self.owner, guard }
-    }
-
-    /// Who took it last and has not released it; an owner that died counts until the next one comes.
-    #[must_use]
-    pub fn owner(&self) -> Option<Owner> {
-        let owner = self.owner.load(Ordering::Relaxed);
-        (owner != 0).then_some(Owner { pid: (owner >> 32) as u32, tid: owner as u32 })
-    }
-}
-
-/// The gate is held by this thread until this is dropped.
-#[derive(Debug)]
-#[must_use = "the gate is released when the guard is dropped"]
-pub struct OwnedGateGuard<'a> {
-    owner: &'a AtomicU64,
-    guard: GateGuard<'a>,
-}
-
-impl OwnedGateGuard<'_> {
-    /// Whether the previous owner died while it held the gate.
-    #[must_use]
-    pub fn owner_died(&self) -> bool {
-        self.guard.owner_died()
-    }
-}
-
-impl Drop for OwnedGateGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.owner.store(0, Ordering::Relaxed);
-    }
-}
-
-impl ReentrantGate {
-    /// As [`Gate::lock`], but the holder gets it again at once.
-    ///
-    /// # Errors
-    /// [`GateError::Busy`] after the deadline, or [`GateError::Corrupt`].
-    pub fn lock(&self, deadline: Option<Instant>) -> Result<ReentrantGateGuard<'_>, GateError> {
-        self.enter(|gate| gate.lock(deadline))
-    }
-
-    /// As [`Gate::try_lock`], but the holder gets it again.
-    ///
-    /// # Errors
-    /// [`GateError::Busy`] or [`GateError::Corrupt`].
-    pub fn try_lock(&self) -> Result<ReentrantGateGuard<'_>, GateError> {
-        self.enter(OwnedGate::try_lock)
-    }
-
-    fn enter<'a>(
-        &'a self,
-        take: impl FnOnce(&'a OwnedGate) -> Result<OwnedGateGuard<'a>, GateError>,
-    ) -> Result<ReentrantGateGuard<'a>, GateError> {
-        // Only the calling thread can have written its own name there, and only while it holds the gate.
-        let (depth, owner_died) = if self.inner.owner() == Some(Owner::current()) {
-            (self.depth.load(Ordering::Relaxed).saturating_add(1), false)
-        } else {
-            let guard = take(&self.inner)?;
-            let owner_died = guard.owner_died();
-            // From here on the depth says when it is released.
-            std::mem::forget(guard);
-            (1, owner_died)
-        };
-        self.depth.store(depth, Ordering::Relaxed);
-        Ok(ReentrantGateGuard { gate: self, owner_died, own_thread: PhantomData })
-    }
-
-    /// Who holds it, and how often.
-    #[must_use]
-    pub fn owner(&self) -> Option<(Owner, u64)> {
-        self.inner.owner().map(|owner| (owner, self.depth.load(Ordering::Relaxed)))
-    }
-}
-
-/// The gate is held by this thread until this guard and all others of the same thread are dropped.
-#[derive(Debug)]
-#[must_use = "the gate is released when the guard is dropped"]
-pub struct ReentrantGateGuard<'a> {
-    gate: &'a ReentrantGate,
-    owner_died: bool,
-    own_thread: PhantomData<*const ()>,
-}
-
-impl ReentrantGateGuard<'_> {
-    /// Whether the previous owner died while it held the gate.
-    #[must_use]
-    pub fn owner_died(&self) -> bool {
-        self.owner_died
-    }
-}
-
-impl Drop for ReentrantGateGuard<'_> {
-    fn drop(&mut self) {
-        let depth = self.gate.depth.load(Ordering::Relaxed).saturating_sub(1);
-        self.gate.depth.store(depth, Ordering::Relaxed);
-        if depth == 0 {
-            self.gate.inner.owner.store(0, Ordering::Relaxed);
-            self.gate.inner.gate.mutex.unlock();
-        }
-    }
-}
-
-impl std::fmt::Debug for ReentrantGate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("ReentrantGate").field(&self.owner()).finish()
     }
 }
 
@@ -231,14 +63,8 @@ impl Gate {
     /// [`GateError::Busy`] after the deadline; the others at once.
     #[inline]
     pub fn lock(&self, deadline: Option<Instant>) -> Result<GateGuard<'_>, GateError> {
-        let acquired = match deadline {
-            None => self.mutex.lock(),
-            Some(deadline) => match self.mutex.try_lock() {
-                Err(Refused::Busy) => self.mutex.lock_until(deadline),
-                outcome => outcome,
-            },
-        };
-        self.guard(acquired)
+        let acquired = self.acquire(deadline)?;
+        Ok(GateGuard { gate: self, acquired, own_thread: PhantomData })
     }
 
     /// Takes the gate if it is free.
@@ -247,17 +73,84 @@ impl Gate {
     /// [`GateError::Busy`] if it is not, also if the calling thread itself holds it.
     #[inline]
     pub fn try_lock(&self) -> Result<GateGuard<'_>, GateError> {
-        self.guard(self.mutex.try_lock()).map_err(|error| match error {
-            GateError::Deadlock => GateError::Busy,
-            error => error,
-        })
+        match self.mutex.try_lock() {
+            Ok(acquired) => Ok(GateGuard { gate: self, acquired, own_thread: PhantomData }),
+            Err(Refused::Deadlock) => Err(GateError::Busy),
+            Err(refused) => Err(refused.into()),
+        }
     }
 
     #[inline]
-    fn guard(&self, acquired: Result<Acquired, Refused>) -> Result<GateGuard<'_>, GateError> {
-        let acquired = acquired?;
-        Ok(GateGuard { gate: self, owner_died: acquired == Acquired::OwnerDied, own_thread: PhantomData })
+    fn acquire(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
+        match deadline {
+            None => self.mutex.lock(),
+            Some(deadline) => match self.mutex.try_lock() {
+                Err(Refused::Busy) => self.mutex.lock_until(deadline),
+                outcome => outcome,
+            },
+        }
     }
+
+    /// Who holds it at this moment, without taking it: what the kernel itself goes by.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        match self.mutex.held() {
+            Held::No => Holder::Nobody,
+            Held::ByDead => Holder::Died,
+            Held::By(tid) if tid == os::thread::gettid().as_raw_nonzero().get().cast_unsigned() => {
+                Holder::ThisThread
+            }
+            Held::By(tid) => Holder::Thread { pid: process_of(tid), tid },
+        }
+    }
+}
+
+/// Who holds a lock, for people who ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Holder {
+    /// It is free.
+    Nobody,
+    /// Its owner has died, and nobody has taken it since: it is free, and the next owner will be told.
+    Died,
+    /// The calling thread.
+    ThisThread,
+    /// Another thread, of this process or of another.
+    Thread {
+        /// Its process, unless the process ended meanwhile or belongs to somebody whose processes cannot be seen.
+        pid: Option<u32>,
+        /// The thread's id; that of a process's first thread is the process id.
+        tid: u32,
+    },
+}
+
+impl Holder {
+    /// Whether somebody has it, so that others must wait.
+    #[must_use]
+    pub fn is_somebody(self) -> bool {
+        matches!(self, Self::ThisThread | Self::Thread { .. })
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Nobody => f.write_str("nobody"),
+            Self::Died => f.write_str("one that died"),
+            Self::ThisThread => f.write_str("this thread"),
+            Self::Thread { pid: Some(pid), tid } if pid == std::process::id() => {
+                write!(f, "thread {tid} of this process")
+            }
+            Self::Thread { pid: Some(pid), tid } if pid == tid => write!(f, "process {pid}"),
+            Self::Thread { pid: Some(pid), tid } => write!(f, "thread {tid} of process {pid}"),
+            Self::Thread { pid: None, tid } => write!(f, "thread {tid}"),
+        }
+    }
+}
+
+fn process_of(tid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
 /// The gate is held by this thread until this is dropped.
@@ -265,16 +158,24 @@ impl Gate {
 #[must_use = "the gate is released when the guard is dropped"]
 pub struct GateGuard<'a> {
     gate: &'a Gate,
-    owner_died: bool,
+    acquired: Acquired,
     /// The kernel knows the owner by its thread: a guard must stay there.
     own_thread: PhantomData<*const ()>,
 }
 
-impl GateGuard<'_> {
+impl<'a> GateGuard<'a> {
     /// Whether the previous owner died while it held the gate.
+    #[inline]
     #[must_use]
     pub fn owner_died(&self) -> bool {
-        self.owner_died
+        self.acquired == Acquired::OwnerDied
+    }
+
+    /// The gate that is held.
+    #[inline]
+    #[must_use]
+    pub fn gate(&self) -> &'a Gate {
+        self.gate
     }
 }
 
@@ -285,8 +186,86 @@ impl Drop for GateGuard<'_> {
     }
 }
 
-impl std::fmt::Debug for Gate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").finish_non_exhaustive()
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gate(held by {})", self.holder())
+    }
+}
+
+impl ReentrantGate {
+    /// As [`Gate::lock`], but the holder gets it again at once.
+    ///
+    /// # Errors
+    /// [`GateError::Busy`] after the deadline, or [`GateError::Corrupt`].
+    pub fn lock(&self, deadline: Option<Instant>) -> Result<ReentrantGateGuard<'_>, GateError> {
+        self.entered(self.gate.acquire(deadline))
+    }
+
+    /// As [`Gate::try_lock`], but the holder gets it again.
+    ///
+    /// # Errors
+    /// [`GateError::Busy`] or [`GateError::Corrupt`].
+    pub fn try_lock(&self) -> Result<ReentrantGateGuard<'_>, GateError> {
+        self.entered(self.gate.mutex.try_lock())
+    }
+
+    fn entered(&self, acquired: Result<Acquired, Refused>) -> Result<ReentrantGateGuard<'_>, GateError> {
+        let (acquired, depth) = match acquired {
+            // What a dead owner left there does not count.
+            Ok(acquired) => (acquired, 1),
+            // The mutex knows its owner, also after a fork; a copy of the owner's name here would not.
+            Err(Refused::Deadlock) => {
+                let depth = self.depth.load(Ordering::Relaxed);
+                (Acquired::Clean, depth.checked_add(1).ok_or(GateError::Corrupt)?)
+            }
+            Err(refused) => return Err(refused.into()),
+        };
+        self.depth.store(depth, Ordering::Relaxed);
+        Ok(ReentrantGateGuard { gate: self, acquired, own_thread: PhantomData })
+    }
+
+    /// Who holds it, as [`Gate::holder`] says.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.gate.holder()
+    }
+
+    /// How often its holder has taken it; 0 if nobody holds it.
+    #[must_use]
+    pub fn depth(&self) -> u64 {
+        if self.holder().is_somebody() { self.depth.load(Ordering::Relaxed) } else { 0 }
+    }
+}
+
+/// The gate is held by this thread until this guard and all others of the same thread are dropped.
+#[derive(Debug)]
+#[must_use = "the gate is released when the guard is dropped"]
+pub struct ReentrantGateGuard<'a> {
+    gate: &'a ReentrantGate,
+    acquired: Acquired,
+    own_thread: PhantomData<*const ()>,
+}
+
+impl ReentrantGateGuard<'_> {
+    /// Whether the previous owner died while it held the gate.
+    #[must_use]
+    pub fn owner_died(&self) -> bool {
+        self.acquired == Acquired::OwnerDied
+    }
+}
+
+impl Drop for ReentrantGateGuard<'_> {
+    fn drop(&mut self) {
+        let depth = self.gate.depth.load(Ordering::Relaxed).saturating_sub(1);
+        self.gate.depth.store(depth, Ordering::Relaxed);
+        if depth == 0 {
+            self.gate.gate.mutex.unlock();
+        }
+    }
+}
+
+impl fmt::Debug for ReentrantGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReentrantGate(held {} times by {})", self.depth(), self.holder())
     }
 }

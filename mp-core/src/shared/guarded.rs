@@ -10,37 +10,42 @@ use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    arena::Slot,
-    gate::{GateError, OwnedGate},
-    region::{HEADER, Region, RegionError},
+    Slot,
+    arena::{ALIGN, carve},
+    gate::{Gate, GateError},
+    region::{Region, RegionError},
 };
 pub use crate::sys::plain::GuardedGuard;
-use crate::transfer;
 
 /// `len` values of plain data that processes share, and the gate that guards them; a cheap handle that travels.
 #[derive(Debug)]
 pub struct Guarded<T> {
-    gate: Slot<OwnedGate>,
+    gate: Slot<Gate>,
     region: Region,
+    offset: usize,
     len: usize,
     values: PhantomData<fn(T) -> T>,
 }
 
 impl<T> Clone for Guarded<T> {
     fn clone(&self) -> Self {
-        Self { gate: self.gate.clone(), region: self.region.clone(), len: self.len, values: PhantomData }
+        Self { gate: self.gate.clone(), region: self.region.clone(), ..*self }
     }
 }
 
 impl<T: Pod> Guarded<T> {
-    /// Makes `len` zeroed values.
+    /// Makes `len` zeroed values behind `gate`, which may guard other things as well.
     ///
     /// # Errors
     /// [`RegionError`] if there is no memory.
-    pub fn zeroed(len: usize) -> Result<Self, RegionError> {
-        const { assert!(align_of::<T>() <= HEADER, "the alignment of shared values is limited") };
+    pub fn zeroed(gate: Slot<Gate>, len: usize) -> Result<Self, RegionError> {
+        const {
+            assert!(align_of::<T>() <= ALIGN, "the alignment of shared values is limited");
+            assert!(size_of::<T>() > 0, "a shared value has a size");
+        };
         let bytes = len.checked_mul(size_of::<T>()).ok_or(RegionError::Corrupt("its length overflows"))?;
-        Ok(Self { gate: Slot::new()?, region: Region::create(bytes)?, len, values: PhantomData })
+        let (region, offset) = carve(bytes)?;
+        Ok(Self { gate, region, offset, len, values: PhantomData })
     }
 
     /// How many values there are.
@@ -57,7 +62,7 @@ impl<T: Pod> Guarded<T> {
 
     /// The gate that guards the values.
     #[must_use]
-    pub fn gate(&self) -> &OwnedGate {
+    pub fn gate(&self) -> &Slot<Gate> {
         &self.gate
     }
 
@@ -66,7 +71,8 @@ impl<T: Pod> Guarded<T> {
     /// # Errors
     /// As for [`Gate::lock`](super::Gate::lock).
     pub fn lock(&self, deadline: Option<Instant>) -> Result<GuardedGuard<'_, T>, GateError> {
-        GuardedGuard::new(self.gate.lock(deadline)?, &self.region, self.len).ok_or(GateError::Corrupt)
+        GuardedGuard::new(self.gate.lock(deadline)?, &self.region, self.offset, self.len)
+            .ok_or(GateError::Corrupt)
     }
 
     /// As [`Guarded::lock`], if the gate is free.
@@ -74,23 +80,25 @@ impl<T: Pod> Guarded<T> {
     /// # Errors
     /// As for [`Gate::try_lock`](super::Gate::try_lock).
     pub fn try_lock(&self) -> Result<GuardedGuard<'_, T>, GateError> {
-        GuardedGuard::new(self.gate.try_lock()?, &self.region, self.len).ok_or(GateError::Corrupt)
+        GuardedGuard::new(self.gate.try_lock()?, &self.region, self.offset, self.len)
+            .ok_or(GateError::Corrupt)
     }
 }
 
 impl<T> Serialize for Guarded<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let region = transfer::attach_region(&self.region).map_err(serde::ser::Error::custom)?;
-        (&self.gate, region, self.len).serialize(serializer)
+        (&self.gate, &self.region, self.offset, self.len).serialize(serializer)
     }
 }
 
 impl<'de, T: Pod> Deserialize<'de> for Guarded<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (gate, region, len) = <(Slot<OwnedGate>, u32, usize)>::deserialize(deserializer)?;
-        let region = transfer::take_region(region).map_err(serde::de::Error::custom)?;
-        match len.checked_mul(size_of::<T>()) {
-            Some(bytes) if bytes <= region.len() => Ok(Self { gate, region, len, values: PhantomData }),
+        let (gate, region, offset, len) = <(Slot<Gate>, Region, usize, usize)>::deserialize(deserializer)?;
+        let end = len.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(offset));
+        match end {
+            Some(end) if end <= region.len() && offset % ALIGN == 0 => {
+                Ok(Self { gate, region, offset, len, values: PhantomData })
+            }
             _ => Err(serde::de::Error::custom("shared values lie outside of their region")),
         }
     }

@@ -19,16 +19,18 @@ mod region;
 mod ring;
 mod word;
 
+pub use arena::Atomics;
+#[cfg(not(mp_loom))]
 pub use arena::Slot;
 pub use bell::{Slept, Waited};
-pub use gate::{
-    Gate, GateError, GateGuard, OwnedGate, OwnedGateGuard, Owner, ReentrantGate, ReentrantGateGuard,
-};
+pub use gate::{Gate, GateError, GateGuard, Holder, ReentrantGate, ReentrantGateGuard};
 pub use guarded::{Guarded, GuardedGuard};
-pub use monitor::{Monitor, Wakes};
+pub use monitor::{Change, Monitor, Wakes};
 pub(crate) use region::HEADER;
 pub use region::{Region, RegionError, Window};
 pub use ring::{GetError, PutError, Ring, RingOptions, Wake};
 pub use word::{TimedOut, Word};
 
-pub use crate::sys::map::Shared;
+#[cfg(mp_loom)]
+pub use crate::sync::model::Slot;
+pub use crate::sys::map::{Atomic, Shared};

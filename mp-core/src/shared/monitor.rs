@@ -28,15 +28,20 @@ shared_struct! {
 /// Who is woken by a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wakes {
-    /// The one with the right to sleep ([`Monitor::wait`]); the others follow it.
-    One,
     /// Nobody: nobody waits for this change.
     Nobody,
-    /// So many of those that sleep without that right ([`Monitor::wait_shared`]).
-    Some(u32),
-    /// All of them.
+    /// The one with the right to sleep ([`Monitor::wait`]); the others follow it.
+    One,
+    /// All of those that sleep without that right ([`Monitor::wait_shared`]).
     All,
 }
+
+/// What becomes of a state: a new one, and who is to know; or `None` to leave it as it is.
+pub type Change<const N: usize> = Option<([u64; N], Wakes)>;
+
+/// How long an operation with a deadline waits beyond it for a gate that is held for moments only: longer, and its
+/// holder is stopped.
+const GRACE: Duration = Duration::from_millis(100);
 
 impl<const N: usize> Monitor<N> {
     /// The state as it is now, without waiting for the gate.
@@ -58,31 +63,33 @@ impl<const N: usize> Monitor<N> {
         std::array::from_fn(|i| slot[i].load(Ordering::Relaxed))
     }
 
-    /// Changes the state at once: `change` gets the state and returns the new one (`None`: leave it) and a result.
+    /// Changes the state at once: `change` gets the state and returns what becomes of it, and a result.
     ///
     /// `change` runs while the gate is held: it must compute, and do nothing else.
     ///
     /// # Errors
     /// [`GateError::Corrupt`] if the memory was overwritten.
     #[inline]
-    pub fn update<R>(&self, change: impl FnOnce([u64; N]) -> (Option<[u64; N]>, R)) -> Result<R, GateError> {
-        self.update_waking(Wakes::One, change)
+    pub fn update<R>(&self, change: impl FnOnce([u64; N]) -> (Change<N>, R)) -> Result<R, GateError> {
+        self.update_by(None, change)
     }
 
-    /// As [`Monitor::update`], and says who is woken.
-    ///
-    /// # Errors
-    /// As for [`Monitor::update`].
-    pub fn update_waking<R>(
+    fn update_by<R>(
         &self,
-        wakes: Wakes,
-        change: impl FnOnce([u64; N]) -> (Option<[u64; N]>, R),
+        deadline: Option<Instant>,
+        change: impl FnOnce([u64; N]) -> (Change<N>, R),
     ) -> Result<R, GateError> {
-        let gate = self.gate.lock(None)?;
+        let gate = match (deadline, self.gate.try_lock()) {
+            (Some(deadline), Err(GateError::Busy)) => {
+                self.gate.lock(deadline.max(Instant::now()).checked_add(GRACE))?
+            }
+            (None, Err(GateError::Busy)) => self.gate.lock(None)?,
+            (_, gate) => gate?,
+        };
         kill_point!(GateLocked);
         let count = self.changes.count();
         let (next, result) = change(self.load(count));
-        if let Some(next) = next {
+        if let Some((next, wakes)) = next {
             // Orders these stores after the change of the count that made this copy the stale one (see `peek`).
             crate::sync::fence(Ordering::Release);
             let slot = &self.slots[(count.wrapping_add(1) & 1) as usize];
@@ -91,10 +98,9 @@ impl<const N: usize> Monitor<N> {
             }
             kill_point!(SlotWritten);
             match wakes {
-                Wakes::One => self.changes.advance(),
                 Wakes::Nobody => self.changes.advance_quietly(),
-                Wakes::Some(count) => self.changes.advance_waking(count),
-                Wakes::All => self.changes.advance_waking(u32::MAX),
+                Wakes::One => self.changes.advance(),
+                Wakes::All => self.changes.advance_waking_all(),
             }
             kill_point!(Committed);
         }
@@ -105,38 +111,37 @@ impl<const N: usize> Monitor<N> {
 
     /// Waits until `attempt` accepts the state, at most until `deadline` (`None`: for ever; passed: one attempt).
     ///
-    /// `attempt` returns the new state (`None`: leave it) and a result, or `None` to wait for the next change.
+    /// `attempt` returns what becomes of the state and a result, or `None` to wait for the next change.
     ///
     /// # Errors
     /// [`TimedOut`], inside the outer `Ok`, after the deadline; [`GateError::Corrupt`] if the memory was overwritten.
     pub fn wait<R>(
         &self,
         deadline: Option<Instant>,
-        mut attempt: impl FnMut([u64; N]) -> Option<(Option<[u64; N]>, R)>,
+        mut attempt: impl FnMut([u64; N]) -> Option<(Change<N>, R)>,
     ) -> Result<Result<R, TimedOut>, GateError> {
-        flatten(self.changes.wait(deadline, || self.attempt(Wakes::One, &mut attempt))?)
+        flatten(self.changes.wait(deadline, || self.attempt(deadline, &mut attempt))?)
     }
 
-    /// As [`Monitor::wait`], for states on which many wait for different things: see [`Word::wait_shared`]. The change
-    /// that an attempt makes wakes nobody.
+    /// Waits until `look` finds in the state what it looks for, at most until `deadline`, together with others that may
+    /// look for something else: see [`Word::wait_shared`]. Changes nothing, and takes no gate.
     ///
     /// # Errors
-    /// As for [`Monitor::wait`].
+    /// [`TimedOut`] after the deadline.
     pub fn wait_shared<R>(
         &self,
         deadline: Option<Instant>,
-        cap: Option<Duration>,
-        mut attempt: impl FnMut([u64; N]) -> Option<(Option<[u64; N]>, R)>,
-    ) -> Result<Result<R, TimedOut>, GateError> {
-        flatten(self.changes.wait_shared(deadline, cap, || self.attempt(Wakes::Nobody, &mut attempt)))
+        mut look: impl FnMut([u64; N]) -> Option<R>,
+    ) -> Result<R, TimedOut> {
+        self.changes.wait_shared(deadline, || look(self.peek()))
     }
 
     fn attempt<R>(
         &self,
-        wakes: Wakes,
-        attempt: &mut impl FnMut([u64; N]) -> Option<(Option<[u64; N]>, R)>,
+        deadline: Option<Instant>,
+        attempt: &mut impl FnMut([u64; N]) -> Option<(Change<N>, R)>,
     ) -> Option<Result<R, GateError>> {
-        let tried = self.update_waking(wakes, |state| match attempt(state) {
+        let tried = self.update_by(deadline, |state| match attempt(state) {
             Some((next, result)) => (next, Some(result)),
             None => (None, None),
         });
@@ -147,8 +152,9 @@ impl<const N: usize> Monitor<N> {
 fn flatten<R>(outcome: Result<Result<R, GateError>, TimedOut>) -> Result<Result<R, TimedOut>, GateError> {
     match outcome {
         Ok(Ok(result)) => Ok(Ok(result)),
+        // The gate's holder is stopped, and the deadline has passed.
+        Ok(Err(GateError::Busy)) | Err(TimedOut) => Ok(Err(TimedOut)),
         Ok(Err(error)) => Err(error),
-        Err(timed_out) => Ok(Err(timed_out)),
     }
 }
 

@@ -14,6 +14,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::{
     os::{
         self,
@@ -22,8 +24,10 @@ use crate::{
             FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
             ftruncate, memfd_create,
         },
+        io::Errno,
     },
-    sys::map::{Mapping, Pinned, Shared},
+    sys::map::{Atomic, Mapping, Pinned, Shared},
+    transfer,
 };
 
 /// A region could not be made or used.
@@ -84,20 +88,25 @@ impl Region {
     /// Makes zeroed memory with room for `len` bytes behind the header; pages come when they are touched.
     ///
     /// # Errors
-    /// [`RegionError::System`] if the kernel refuses; [`RegionError::Unsupported`] where this crate cannot make any.
+    /// [`RegionError::System`] if the kernel refuses, or if it is more than the machine has (memory and swap);
+    /// [`RegionError::Unsupported`] where this crate cannot make any.
     pub fn create(len: usize) -> Result<Self, RegionError> {
         if !os::SUPPORTED {
             return Err(RegionError::Unsupported);
         }
-        let total = len.checked_add(HEADER).ok_or(RegionError::Corrupt("its length overflows"))?;
-        Self::create_raw(total).map_err(|cause| RegionError::System {
-            len: total as u64,
+        Self::create_raw(len).map_err(|cause| RegionError::System {
+            len: len as u64,
             action: "created",
             cause: cause.into(),
         })
     }
 
-    fn create_raw(total: usize) -> os::io::Result<Self> {
+    fn create_raw(len: usize) -> os::io::Result<Self> {
+        let total = len.checked_add(HEADER).ok_or(Errno::NOMEM)?;
+        // The kernel would give it, and kill somebody when it is touched.
+        if total as u64 > machine_memory() {
+            return Err(Errno::NOMEM);
+        }
         let fd = memfd_create("mp-region", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&fd, total as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK)?;
@@ -116,9 +125,8 @@ impl Region {
     /// # Errors
     /// [`RegionError::Corrupt`] if the descriptor is not a region, [`RegionError::System`] if it cannot be mapped.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, RegionError> {
-        let system = |len, action| {
-            move |cause: os::io::Errno| RegionError::System { len, action, cause: cause.into() }
-        };
+        let system =
+            |len, action| move |cause: Errno| RegionError::System { len, action, cause: cause.into() };
         let stat = fstat(&fd).map_err(system(0, "inspected"))?;
         let identity = (stat.st_dev, stat.st_ino);
         let mut mapped = MAPPED.lock();
@@ -176,6 +184,13 @@ impl Region {
         offset.checked_add(HEADER).is_some_and(|offset| self.0.mapping.write(offset, from))
     }
 
+    /// The `len` atomics at `offset`; `None` if they are not inside the region or not aligned.
+    #[inline]
+    #[must_use]
+    pub fn atomics<A: Atomic>(&self, offset: usize, len: usize) -> Option<&[A]> {
+        self.0.mapping.slice(offset.checked_add(HEADER)?, len)
+    }
+
     /// Makes the file `len` bytes longer than the mapped part, for [`Region::window`]; pages come when touched.
     ///
     /// # Errors
@@ -191,9 +206,8 @@ impl Region {
     /// # Errors
     /// [`RegionError::Corrupt`] if the part is not that long, [`RegionError::System`] if the kernel refuses.
     pub fn window(&self, offset: u64, len: usize) -> Result<Window, RegionError> {
-        let system = |action| {
-            move |cause: os::io::Errno| RegionError::System { len: len as u64, action, cause: cause.into() }
-        };
+        let system =
+            |action| move |cause: Errno| RegionError::System { len: len as u64, action, cause: cause.into() };
         let base = self.0.mapping.len().next_multiple_of(PAGE) as u64;
         let start = base.checked_add(offset).ok_or(RegionError::Corrupt("a window lies outside of it"))?;
         let end = start.checked_add(len as u64).ok_or(RegionError::Corrupt("a window lies outside of it"))?;
@@ -214,8 +228,27 @@ impl Region {
     }
 }
 
+impl Serialize for Region {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        transfer::attach_region(self).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Region {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        transfer::take_region(u32::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
 /// The unit in which windows are aligned; no smaller than a page on any supported machine.
 pub(crate) const PAGE: usize = 65536;
+
+/// Memory and swap, in bytes.
+fn machine_memory() -> u64 {
+    let info = os::system::sysinfo();
+    let units = (info.totalram as u64).saturating_add(info.totalswap as u64);
+    units.saturating_mul(u64::from(info.mem_unit.max(1)))
+}
 
 impl AsFd for Region {
     fn as_fd(&self) -> BorrowedFd<'_> {

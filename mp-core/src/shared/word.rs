@@ -52,12 +52,17 @@ impl Word {
     /// leave a sleeper's mark where nobody sleeps, which costs the next one an idle system call.
     #[inline]
     pub fn advance(&self) {
-        self.advance_waking(1);
+        self.advance_and_wake(1);
     }
 
-    /// Counts one change and wakes up to `count` sleepers in the same step; for those of [`Word::wait_shared`].
+    /// Counts one change and wakes all sleepers in the same step; for those of [`Word::wait_shared`].
     #[inline]
-    pub fn advance_waking(&self, count: u32) {
+    pub fn advance_waking_all(&self) {
+        self.advance_and_wake(i32::MAX);
+    }
+
+    #[inline]
+    fn advance_and_wake(&self, count: i32) {
         self.note_cpu();
         let mut word = self.word.load(Ordering::Relaxed);
         while word & SLEEPER == 0 {
@@ -68,7 +73,6 @@ impl Word {
             }
         }
         kill_point!(BeforeWake);
-        let count = i32::try_from(count).unwrap_or(i32::MAX);
         #[cfg(any(feature = "kill-points", mp_loom))]
         if crate::kill_points::mutated() {
             self.word.fetch_add(1, Ordering::SeqCst);
@@ -163,15 +167,13 @@ impl Word {
     /// As [`Word::wait`], but without the right to sleep: any number sleep on the word itself.
     ///
     /// For those whose looks differ, so that one who sleeps says nothing about the others. Whoever changes the word for
-    /// them wakes all, which no death can swallow; or wakes as many as can go on, and all sleep for at most `cap` at a
-    /// time, so that a death of the woken costs the others no more than that.
+    /// them wakes all, so that no death among them can swallow another's wake.
     ///
     /// # Errors
     /// [`TimedOut`] after the deadline.
     pub fn wait_shared<R>(
         &self,
         deadline: Option<Instant>,
-        cap: Option<Duration>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<R, TimedOut> {
         let seen = self.count();
@@ -186,7 +188,7 @@ impl Word {
         {
             return Ok(found);
         }
-        self.sleep(deadline, cap, look)
+        self.sleep(deadline, look)
     }
 
     /// Whether the last change was made on another CPU than the calling thread's.
@@ -229,7 +231,7 @@ impl Word {
             match self.right.lock(Some(until)) {
                 Ok(_right) => {
                     kill_point!(RightTaken);
-                    return Ok(self.sleep(deadline, None, look));
+                    return Ok(self.sleep(deadline, look));
                 }
                 Err(GateError::Busy) => {}
                 Err(error) => return Err(error),
@@ -243,14 +245,14 @@ impl Word {
         }
     }
 
-    /// Sleeps on the word, at most for `cap` at a time.
+    /// Sleeps on the word until `look` finds what it looks for.
     fn sleep<R>(
         &self,
         deadline: Option<Instant>,
-        cap: Option<Duration>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<R, TimedOut> {
-        let cap = if futex::atomic_wake() { cap } else { Some(SLICE) };
+        // Where a change and its wake are two steps, a death in between must not cost more than this.
+        let cap = if futex::atomic_wake() { None } else { Some(SLICE) };
         loop {
             // The word is read before the look: a change after it makes the arming or the sleep fail.
             let word = self.word.load(Ordering::Acquire);

@@ -19,8 +19,19 @@ use loom::{
 
 use crate::{
     kill_points::Point,
-    sys::outcome::{Acquired, Refused},
+    sys::outcome::{Acquired, Held, Refused},
 };
+
+mod slot;
+
+pub use slot::Slot;
+
+/// Runs `model` in every order of steps with up to `preemptions` preemptions.
+pub fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
 
 /// The one lock under which the modelled kernel does each of its steps.
 struct Kernel {
@@ -142,6 +153,17 @@ impl RobustMutex {
                 mutex.owner = None;
             }
         });
+    }
+}
+
+impl RobustMutex {
+    /// Nothing that is modelled asks.
+    pub(crate) fn held(&self) -> Held {
+        Held::No
+    }
+
+    pub(crate) fn is_held_here(&self) -> bool {
+        false
     }
 }
 
@@ -274,7 +296,7 @@ pub(crate) mod socket {
 }
 
 /// Dies here, if this thread was started to die here.
-pub(crate) fn reach(point: Point) {
+pub fn reach(point: Point) {
     let me = thread::current().id();
     let due = DEATHS.with_borrow_mut(|deaths| match deaths.get_mut(&me) {
         Some((at, left)) if *at == point => {
@@ -306,19 +328,19 @@ struct Died;
 
 /// The threads of one model, each of which stands for a process.
 #[derive(Default)]
-pub(crate) struct Processes {
+pub struct Processes {
     living: Vec<JoinHandle<()>>,
     dying: Vec<JoinHandle<()>>,
 }
 
 impl Processes {
     /// Starts one that must end by itself.
-    pub(crate) fn start(&mut self, body: impl FnOnce() + 'static) {
+    pub fn start(&mut self, body: impl FnOnce() + 'static) {
         self.living.push(thread::spawn(body));
     }
 
     /// Starts one that dies when it reaches `point` for the `nth` time, if it does.
-    pub(crate) fn start_to_die(&mut self, point: Point, nth: u32, body: impl FnOnce() + 'static) {
+    pub fn start_to_die(&mut self, point: Point, nth: u32, body: impl FnOnce() + 'static) {
         self.dying.push(thread::spawn(move || {
             DEATHS.with_borrow_mut(|deaths| deaths.insert(thread::current().id(), (point, nth)));
             let outcome = catch_unwind(AssertUnwindSafe(body));
@@ -332,7 +354,7 @@ impl Processes {
     }
 
     /// Waits for those that must end, checks what they left, then lets the dead go.
-    pub(crate) fn end(self, check: impl FnOnce()) {
+    pub fn end(self, check: impl FnOnce()) {
         for process in self.living {
             process.join().unwrap();
         }

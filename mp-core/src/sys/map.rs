@@ -8,7 +8,7 @@ use std::{
     marker::PhantomData,
     ops::Deref,
     ptr::{self, NonNull},
-    sync::Arc,
+    sync::{Arc, atomic},
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         fd::AsFd,
         mm::{MapFlags, ProtFlags, mmap, munmap},
     },
-    sync::{AtomicU32, AtomicU64, RobustMutex},
+    sync::RobustMutex,
 };
 
 /// A shared, readable and writable mapping of part of a file; unmapped on drop.
@@ -105,6 +105,15 @@ impl Mapping {
         start.is_aligned().then(|| NonNull::slice_from_raw_parts(start, len))
     }
 
+    /// The `len` values at `offset`, if they lie inside the mapping and are aligned.
+    #[inline]
+    pub(crate) fn slice<T: Atomic>(&self, offset: usize, len: usize) -> Option<&[T]> {
+        let start = self.range(offset, len.checked_mul(size_of::<T>())?)?.cast::<T>();
+        // SAFETY: inside the mapping and aligned (checked), the mapping lives as long as the borrow, any bits are a T,
+        // and atomics may change under a shared reference.
+        start.is_aligned().then(|| unsafe { NonNull::slice_from_raw_parts(start, len).as_ref() })
+    }
+
     fn typed<T: Shared>(&self, offset: usize) -> Option<NonNull<T>> {
         let start = self.range(offset, size_of::<T>())?.cast::<T>();
         start.is_aligned().then_some(start)
@@ -128,52 +137,68 @@ pub unsafe trait Shared: Send + Sync {
     /// Makes a value out of zeroed memory that nobody else knows yet.
     fn init(&self) -> std::io::Result<()>;
 
+    /// Whether it contains a lock that a thread of this process holds.
+    fn is_held_here(&self) -> bool {
+        false
+    }
+
     /// A value outside shared memory, for the models.
     #[cfg(mp_loom)]
     fn model() -> Self;
 }
 
-// SAFETY: an atomic of plain bits.
-unsafe impl Shared for AtomicU32 {
-    fn init(&self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// The atomic integers of std: any bits, zeros among them, are a value.
+pub trait Atomic: Shared {}
 
-    #[cfg(mp_loom)]
-    fn model() -> Self {
-        Self::new(0)
-    }
+macro_rules! shared_atomics {
+    ($($atomic:ty),*) => {$(
+        // SAFETY: an atomic of plain bits.
+        unsafe impl Shared for $atomic {
+            fn init(&self) -> std::io::Result<()> {
+                Ok(())
+            }
+
+            #[cfg(mp_loom)]
+            fn model() -> Self {
+                Self::new(0)
+            }
+        }
+    )*};
 }
 
-// SAFETY: an atomic of plain bits.
-unsafe impl Shared for AtomicU64 {
-    fn init(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    #[cfg(mp_loom)]
-    fn model() -> Self {
-        Self::new(0)
-    }
+macro_rules! atomics {
+    ($($atomic:ident),*) => {
+        shared_atomics!($(atomic::$atomic),*);
+        $(impl Atomic for atomic::$atomic {})*
+    };
 }
 
-// SAFETY: atomics of plain bits, where loom's stand in for them elsewhere.
+atomics!(
+    AtomicI8,
+    AtomicI16,
+    AtomicI32,
+    AtomicI64,
+    AtomicIsize,
+    AtomicU8,
+    AtomicU16,
+    AtomicU32,
+    AtomicU64,
+    AtomicUsize
+);
+
+// Where loom's stand in for std's.
 #[cfg(mp_loom)]
-unsafe impl Shared for std::sync::atomic::AtomicU32 {
-    fn init(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn model() -> Self {
-        Self::new(0)
-    }
-}
+shared_atomics!(crate::sync::AtomicU32, crate::sync::AtomicU64);
 
 // SAFETY: the mutex is opaque bytes that only libc interprets. (Bytes that a hostile peer wrote into it can break libc's
 // own list of held locks: the threat model in shared/README.md says so.)
 unsafe impl Shared for RobustMutex {
     fn init(&self) -> std::io::Result<()> {
         self.init_zeroed()
+    }
+
+    fn is_held_here(&self) -> bool {
+        self.is_held_here()
     }
 
     #[cfg(mp_loom)]
@@ -186,6 +211,10 @@ unsafe impl Shared for RobustMutex {
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
     fn init(&self) -> std::io::Result<()> {
         self.iter().try_for_each(Shared::init)
+    }
+
+    fn is_held_here(&self) -> bool {
+        self.iter().any(Shared::is_held_here)
     }
 
     #[cfg(mp_loom)]
@@ -212,6 +241,10 @@ macro_rules! shared_struct {
             fn init(&self) -> std::io::Result<()> {
                 $($crate::sys::map::Shared::init(&self.$field)?;)*
                 Ok(())
+            }
+
+            fn is_held_here(&self) -> bool {
+                $($crate::sys::map::Shared::is_held_here(&self.$field))||*
             }
 
             #[cfg(mp_loom)]

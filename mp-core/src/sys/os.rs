@@ -6,7 +6,7 @@
 //! is added by giving substance to these names, not by changing their callers. For the sister crates; what it holds
 //! changes with their needs.
 
-pub use super::system::calls::{cmsg_space, event, fs, io, mm, net, process, thread, time};
+pub use super::system::calls::{cmsg_space, event, fs, io, mm, net, process, system, thread, time};
 
 /// Whether this system has what processes and shared memory need.
 pub const SUPPORTED: bool = super::system::SUPPORTED;

@@ -19,3 +19,13 @@ pub(crate) enum Refused {
     /// Its memory does not hold a usable mutex.
     Corrupt,
 }
+
+/// Who has a lock, as its word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    No,
+    /// The thread with this id.
+    By(u32),
+    /// A thread that died; nobody has taken it since.
+    ByDead,
+}

@@ -8,24 +8,25 @@ use std::{
 
 use bytemuck::Pod;
 
-use crate::shared::{OwnedGateGuard, Region};
+use crate::shared::{GateGuard, Region};
 
 /// The guarded values, for as long as their gate is held.
 #[derive(Debug)]
 #[must_use = "the gate is released when the guard is dropped"]
 pub struct GuardedGuard<'a, T> {
     values: NonNull<[T]>,
-    gate: OwnedGateGuard<'a>,
+    gate: GateGuard<'a>,
     /// Keeps the mapping.
     _region: &'a Region,
 }
 
 impl<'a, T: Pod> GuardedGuard<'a, T> {
     /// The caller passes the gate that every user of these values takes first.
-    pub(crate) fn new(gate: OwnedGateGuard<'a>, region: &'a Region, len: usize) -> Option<Self> {
-        // SAFETY: the region belongs to one `Guarded` alone, which gives access through this type only, and only with
-        // the gate held; the guard keeps the gate until it is dropped.
-        let values = unsafe { region.mapping().slice_mut(crate::shared::HEADER, len) }?;
+    pub(crate) fn new(gate: GateGuard<'a>, region: &'a Region, offset: usize, len: usize) -> Option<Self> {
+        let offset = offset.checked_add(crate::shared::HEADER)?;
+        // SAFETY: the range was carved for one `Guarded`, which gives access through this type only, and only with the
+        // gate held that was chosen when it was made; the guard keeps the gate until it is dropped.
+        let values = unsafe { region.mapping().slice_mut(offset, len) }?;
         Some(Self { values, gate, _region: region })
     }
 

@@ -130,7 +130,7 @@ fn one_that_sets_an_event_may_die_anywhere() {
     for point in CHANGE {
         let event = Event::new().unwrap();
         let waiters: Vec<_> =
-            (0..3).map(|_| spawn(|event: Event| event.wait().unwrap(), (event.clone(),)).unwrap()).collect();
+            (0..3).map(|_| spawn(|event: Event| event.wait(), (event.clone(),)).unwrap()).collect();
         let set = |event: Event, point: Point| {
             arm(point, 1);
             event.set().unwrap();
@@ -153,7 +153,7 @@ fn one_that_notifies_may_die_anywhere() {
     for point in CHANGE {
         let condition = Condition::new().unwrap();
         let wait = |condition: Condition| {
-            let guard = condition.lock().lock().or_else(LockError::recover).unwrap();
+            let guard = condition.lock().or_else(LockError::recover).unwrap();
             drop(condition.wait(guard).or_else(LockError::recover).unwrap());
         };
         let waiters: Vec<_> = (0..2).map(|_| spawn(wait, (condition.clone(),)).unwrap()).collect();
@@ -161,12 +161,12 @@ fn one_that_notifies_may_die_anywhere() {
             std::thread::yield_now();
         }
         let notify = |condition: Condition, point: Point| {
-            let _guard = condition.lock().lock().unwrap();
+            let _guard = condition.lock().unwrap();
             arm(point, 1);
             condition.notify_one().unwrap();
         };
         let _ = spawn(notify, (condition.clone(), *point)).unwrap().join();
-        let guard = condition.lock().lock().or_else(LockError::recover).unwrap();
+        let guard = condition.lock().or_else(LockError::recover).unwrap();
         condition.notify_all().unwrap();
         drop(guard);
         for waiter in waiters {

@@ -1,6 +1,9 @@
-//! Synchronisation between real processes; names begin with the ids of Python's own scenarios.
+//! Synchronisation between real processes.
+//!
+//! What Python tests of its own is in `python_*.rs`, each test named by the id of its scenario.
 
 mod deaths;
-mod locks;
-mod meetings;
-mod values;
+mod memory;
+mod python_locks;
+mod python_meetings;
+mod python_values;

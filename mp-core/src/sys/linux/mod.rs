@@ -8,7 +8,7 @@ pub(crate) mod text;
 
 /// The system calls that others use by [`crate::os`].
 pub(crate) mod calls {
-    pub use rustix::{cmsg_space, event, fs, io, mm, net, process, thread, time};
+    pub use rustix::{cmsg_space, event, fs, io, mm, net, process, system, thread, time};
 }
 
 pub(crate) const SUPPORTED: bool = true;

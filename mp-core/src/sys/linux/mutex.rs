@@ -4,9 +4,15 @@
 //! the same thread is an error instead of a deadlock, at no cost on the fast path.
 #![allow(unsafe_code)]
 
-use std::{cell::UnsafeCell, io, mem::MaybeUninit, time::Duration, time::Instant};
+use std::{
+    cell::UnsafeCell,
+    io,
+    mem::MaybeUninit,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
-use crate::sys::outcome::{Acquired, Refused};
+use crate::sys::outcome::{Acquired, Held, Refused};
 
 #[repr(transparent)]
 pub(crate) struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
@@ -104,12 +110,39 @@ impl RobustMutex {
         self.outcome(unsafe { libc::pthread_mutex_timedlock(self.0.get(), &raw const until) })
     }
 
-    /// Only the owner may call it; by anyone else it does nothing (robust mutexes check).
+    /// Only the owner may call it; by anyone else it does nothing (robust mutexes check), for instance by a process that
+    /// was forked while its parent's thread held the lock.
     #[inline]
     pub(crate) fn unlock(&self) {
         // SAFETY: as for `lock`.
-        let code = unsafe { libc::pthread_mutex_unlock(self.0.get()) };
-        debug_assert_eq!(code, 0, "a gate was unlocked by a thread that does not hold it");
+        unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+    }
+
+    /// Whether a thread of this process has it, as far as this process can see.
+    pub(crate) fn is_held_here(&self) -> bool {
+        match self.held() {
+            Held::By(tid) => {
+                std::fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true)
+                    || !std::fs::exists("/proc/self/task").unwrap_or(false)
+            }
+            Held::No | Held::ByDead => false,
+        }
+    }
+
+    /// Who has it at this moment: the word that the kernel itself reads when a thread dies.
+    pub(crate) fn held(&self) -> Held {
+        const OWNER_DIED: u32 = 0x4000_0000;
+        const OWNER: u32 = 0x3fff_ffff;
+        // It is libc's first int with glibc and the second with musl, and cannot move: static initialisers, and processes
+        // with another version of libc, depend on it.
+        const INDEX: usize = if cfg!(target_env = "musl") { 1 } else { 0 };
+        // SAFETY: the mutex is larger than two ints and aligned as they are; everybody changes the word atomically.
+        let word = unsafe { (*self.0.get().cast::<AtomicU32>().add(INDEX)).load(Ordering::Relaxed) };
+        match word & OWNER {
+            0 if word & OWNER_DIED != 0 => Held::ByDead,
+            0 => Held::No,
+            tid => Held::By(tid),
+        }
     }
 }
 

@@ -78,8 +78,11 @@ pub mod io {
     pub(super) const UNSUPPORTED: Errno = Errno(0);
 
     impl Errno {
+        pub const ADDRINUSE: Self = Self(98);
+        pub const AGAIN: Self = Self(11);
         pub const BADF: Self = Self(9);
         pub const CHILD: Self = Self(10);
+        pub const CONNREFUSED: Self = Self(111);
         pub const CONNRESET: Self = Self(104);
         pub const EXIST: Self = Self(17);
         pub const INTR: Self = Self(4);
@@ -219,7 +222,7 @@ pub mod event {
 
     flags! {
         EventfdFlags: CLOEXEC NONBLOCK;
-        PollFlags: HUP IN NVAL OUT;
+        PollFlags: ERR HUP IN NVAL OUT;
     }
 
     #[derive(Debug, Clone)]
@@ -309,7 +312,7 @@ pub mod net {
         RecvFlags: CMSG_CLOEXEC DONTWAIT PEEK TRUNC;
         ReturnFlags: CTRUNC TRUNC;
         SendFlags: DONTWAIT NOSIGNAL;
-        SocketFlags: CLOEXEC;
+        SocketFlags: CLOEXEC NONBLOCK;
         SocketType: SEQPACKET;
     }
 
@@ -362,6 +365,10 @@ pub mod net {
         pub fn new(_: impl AsRef<Path>) -> Result<Self> {
             Err(UNSUPPORTED)
         }
+
+        pub fn new_abstract_name(_: &[u8]) -> Result<Self> {
+            Err(UNSUPPORTED)
+        }
     }
 
     pub fn socketpair(
@@ -390,6 +397,16 @@ pub mod net {
     }
 
     pub fn accept_with(_: impl AsFd, _: SocketFlags) -> Result<OwnedFd> {
+        Err(UNSUPPORTED)
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    #[non_exhaustive]
+    pub enum Shutdown {
+        Both,
+    }
+
+    pub fn shutdown(_: impl AsFd, _: Shutdown) -> Result<()> {
         Err(UNSUPPORTED)
     }
 
@@ -428,6 +445,16 @@ pub mod net {
             pub uid: Uid,
         }
 
+        #[derive(Debug, Clone, Copy)]
+        #[non_exhaustive]
+        pub enum Timeout {
+            Send,
+        }
+
+        pub fn set_socket_timeout(_: impl AsFd, _: Timeout, _: Option<std::time::Duration>) -> Result<()> {
+            Err(UNSUPPORTED)
+        }
+
         pub fn socket_type(_: impl AsFd) -> Result<SocketType> {
             Err(UNSUPPORTED)
         }
@@ -451,6 +478,12 @@ pub mod process {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Uid(());
 
+    impl Uid {
+        pub fn as_raw(self) -> u32 {
+            0
+        }
+    }
+
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Pid(NonZeroI32);
 
@@ -470,6 +503,7 @@ pub mod process {
     impl Signal {
         pub const INT: Self = Self(2);
         pub const KILL: Self = Self(9);
+        pub const STOP: Self = Self(19);
         pub const TERM: Self = Self(15);
     }
 
@@ -552,6 +586,20 @@ pub mod process {
 
     pub fn fchdir(_: impl AsFd) -> Result<()> {
         Err(UNSUPPORTED)
+    }
+}
+
+pub mod system {
+    #[derive(Debug, Clone, Copy)]
+    #[non_exhaustive]
+    pub struct Sysinfo {
+        pub totalram: u64,
+        pub totalswap: u64,
+        pub mem_unit: u32,
+    }
+
+    pub fn sysinfo() -> Sysinfo {
+        Sysinfo { totalram: 0, totalswap: 0, mem_unit: 1 }
     }
 }
 
