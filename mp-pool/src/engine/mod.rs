@@ -248,7 +248,7 @@ impl Engine {
 
     fn collect(&self, deadline: Option<Instant>, done: &dyn Fn() -> bool) {
         // Ends at the deadline as well.
-        let _ = self.bell.wait_shared(deadline, None, || {
+        let _ = self.bell.wait_shared(deadline, || {
             while self.turn() {
                 if done() {
                     break;
