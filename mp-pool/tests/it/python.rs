@@ -84,7 +84,7 @@ fn pl11_terminate_returns_promptly_with_10_000_long_sleeps_in_line() {
     };
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| pool.map(sleep, vec![begun.clone(); 10_000]));
-        begun.wait().unwrap();
+        begun.wait();
         let begin = Instant::now();
         pool.terminate();
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
