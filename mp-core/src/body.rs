@@ -1,7 +1,7 @@
 //! What a child process does instead of `main`: set itself up, make the call, report, end.
 
 use crate::{
-    call::{CallError, Trampoline},
+    call::{CallError, Landing, Trampoline},
     error::Refusal,
     os::{
         self,
@@ -23,6 +23,11 @@ pub(crate) fn live(wire: &Wire, start: Start, mut fds: Vec<OwnedFd>) -> ! {
     let Start { image, identity, test, work, .. } = start;
     let Work::Call(call) = work else { sys::process::exit_now(CANNOT_RUN) };
     follow_parent(&identity);
+    if identity.detached {
+        // What comes from a terminal (Ctrl-C, its end) goes to a whole session, and it is to live on. It leads no group
+        // yet, so nothing can forbid it.
+        let _ = os::process::setsid();
+    }
     // The fork server has read standard input from nowhere already.
     install_streams(call.streams, &mut fds, call.surroundings.is_none());
     sys::process::set_process_name(&identity.name);
@@ -76,11 +81,11 @@ fn prepare(image: &Fingerprint, call: Call, fds: Vec<OwnedFd>) -> Result<Prepare
     if image != Fingerprint::own() {
         return Err(Refusal::OtherBuild);
     }
-    let trampoline = sys::image::pointer_at::<Trampoline>(call.trampoline).ok_or(Refusal::OtherImage)?;
+    let landing = Landing::<Trampoline>::at(call.trampoline).ok_or(Refusal::OtherImage)?;
     let (bytes, fds) =
         call.arguments.unpack(fds).map_err(|error| Refusal::Arguments { cause: error.to_string() })?;
     call.limits.apply()?;
-    Ok((trampoline, bytes, fds))
+    Ok((landing.target(), bytes, fds))
 }
 
 /// Runs the call, reports, and returns the exit code.

@@ -2,12 +2,14 @@
 //!
 //! A function item, or a closure that captures nothing, has no size: its type says everything. For each such type and
 //! its arguments the compiler makes one *trampoline*, which decodes the arguments, calls the function and encodes the
-//! result. What travels is the trampoline's distance from a fixed point of the image; the type of arguments and result
-//! is right by construction, because one and the same trampoline was named by the caller and is run by the callee.
+//! result. What travels is the place of the trampoline in the image ([`Landing`]); the type of arguments and result is
+//! right by construction, because one and the same trampoline was named by the caller and is run by the callee.
+
+use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-pub use crate::sys::image::FnPointer;
+pub use crate::sys::image::Landing;
 use crate::{
     os::fd::OwnedFd,
     sys::image,
@@ -30,7 +32,7 @@ use crate::{
     note = "arguments are a tuple, as in `spawn(f, (a, b))`; for one argument write `(a,)`",
     note = "the function must be a function item or a closure that captures nothing: pass state to it as an argument"
 )]
-pub trait Function<Args>: Copy + 'static {
+pub trait Function<Args>: sealed::Sealed<Args> + Copy + 'static {
     /// What the function returns.
     type Output;
 
@@ -38,8 +40,15 @@ pub trait Function<Args>: Copy + 'static {
     fn call(self, args: Args) -> Self::Output;
 }
 
+/// Only what the compiler knows to be a function is one: others could be made out of nothing.
+mod sealed {
+    pub trait Sealed<Args> {}
+}
+
 macro_rules! functions {
     ($($arg:ident)*) => {
+        impl<F, R, $($arg),*> sealed::Sealed<($($arg,)*)> for F where F: Fn($($arg),*) -> R {}
+
         #[allow(non_snake_case, reason = "the names of the types serve as names of the values")]
         impl<F, R, $($arg),*> Function<($($arg,)*)> for F
         where
@@ -74,69 +83,83 @@ pub(crate) enum CallError {
 
 pub(crate) type Trampoline = fn(Bytes, Vec<OwnedFd>) -> Result<Parcel, CallError>;
 
-pub(crate) fn trampoline<F, Args>(_: F) -> Trampoline
+/// The trampoline for a type of function and its arguments.
+struct TrampolineOf<F, Args>(PhantomData<(F, Args)>);
+
+impl<F, Args> TrampolineOf<F, Args>
 where
     F: Function<Args>,
     Args: DeserializeOwned,
     F::Output: Serialize,
 {
-    const {
-        assert!(
-            size_of::<F>() == 0,
-            "a function for another process must capture nothing: pass state to it as an argument"
-        );
-    }
-    |bytes, fds| {
+    const LANDING: &'static Landing<Trampoline> = &Landing::new(|bytes, fds| {
         let args = transfer::decode::<Args>(&bytes, fds).map_err(CallError::Arguments)?;
         // They may be large, and the call may be long.
         drop(bytes);
-        let result = image::conjure::<F>().call(args);
+        let result = conjure::<F, Args>().call(args);
         transfer::encode(&result).map_err(CallError::Result)
-    }
+    });
 }
 
-/// A function pointer that travels inside serde values between processes of the same program.
+pub(crate) fn trampoline<F, Args>(_: F) -> &'static Landing<Trampoline>
+where
+    F: Function<Args>,
+    Args: DeserializeOwned,
+    F::Output: Serialize,
+{
+    TrampolineOf::<F, Args>::LANDING
+}
+
+/// A function pointer (or another constant of the program) that travels inside serde values between processes of the same
+/// program.
 ///
-/// The receiver checks that it leads into the program's own code. Like all handles it is only of use between processes
-/// that were started by this crate, which have compared their images at the start.
+/// It is made of a [`Landing`], a marked constant. The receiver believes a message only if it leads to such a mark of
+/// the same type in its own image, so that no message, however wrong, makes it call anything else.
 ///
 /// ```
-/// use mp_core::{call::Pointer, transfer::{decode, encode}};
+/// use mp_core::{call::{Landing, Pointer}, transfer::{decode, encode}};
 ///
-/// fn double(x: u32) -> u32 {
-///     2 * x
-/// }
+/// const DOUBLE: &Landing<fn(u32) -> u32> = &Landing::new(|x| 2 * x);
 ///
-/// let parcel = encode(&Pointer(double as fn(u32) -> u32))?;
+/// let parcel = encode(&Pointer(DOUBLE))?;
 /// let there: Pointer<fn(u32) -> u32> = decode(&parcel.bytes, Vec::new())?;
-/// assert_eq!((there.0)(21), 42);
+/// assert_eq!(there.target()(21), 42);
+/// assert!(decode::<Pointer<fn(u64) -> u32>>(&parcel.bytes, Vec::new()).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Pointer<P: FnPointer>(pub P);
+pub struct Pointer<T: Copy + Sync + 'static>(pub &'static Landing<T>);
 
-impl<P: FnPointer> Serialize for Pointer<P> {
+impl<T: Copy + Sync + 'static> Pointer<T> {
+    /// What it points to.
+    #[must_use]
+    pub const fn target(self) -> T {
+        self.0.target()
+    }
+}
+
+impl<T: Copy + Sync + 'static> Serialize for Pointer<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let offset = image::offset_of(self.0)
-            .ok_or_else(|| serde::ser::Error::custom("a function lies outside of the main program"))?;
+        let offset = self.0.offset();
+        let offset = offset.ok_or_else(|| serde::ser::Error::custom("it is not part of the main program"))?;
         offset.serialize(serializer)
     }
 }
 
-impl<'de, P: FnPointer> Deserialize<'de> for Pointer<P> {
+impl<'de, T: Copy + Sync + 'static> Deserialize<'de> for Pointer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let offset = i64::deserialize(deserializer)?;
-        image::pointer_at(offset)
+        let place = Landing::at(i64::deserialize(deserializer)?);
+        place
             .map(Self)
-            .ok_or_else(|| serde::de::Error::custom("a function lies outside of the main program"))
+            .ok_or_else(|| serde::de::Error::custom("nothing of this type is there in the program"))
     }
 }
 
-/// The one value of a function or closure type that has no size.
+/// The one value of a function or closure type that captures nothing.
 ///
 /// For code that runs in the other process and knows the function by its type alone, as the workers of a pool do. Such
 /// code must only be reachable with a type of which the caller had a value.
 #[must_use]
-pub fn conjure<F: Copy + 'static>() -> F {
+pub fn conjure<F: Function<Args>, Args>() -> F {
     image::conjure()
 }

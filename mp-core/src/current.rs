@@ -1,10 +1,8 @@
-//! What a process can learn about itself: who it is, who started it, whom it started, and how many CPUs it has.
+//! What a process can learn about itself: who it is, who started it, whom it started.
 
 use std::{
-    fs, io,
-    num::NonZeroUsize,
+    io,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -162,45 +160,4 @@ impl ActiveChild {
 /// Has the calling process ignore SIGINT from now on: for workers whose parent decides what Ctrl-C means.
 pub fn ignore_interrupt() {
     sys::process::ignore_interrupt();
-}
-
-/// How many CPUs the calling process may use: those of its affinity, limited by the quota of its cgroup, at least 1.
-///
-/// Python's `os.process_cpu_count()` knows the affinity, but not the quota.
-///
-/// ```
-/// assert!(mp_core::cpu_count().get() >= 1);
-/// ```
-#[must_use]
-pub fn cpu_count() -> NonZeroUsize {
-    // std counts the CPUs of the affinity and rounds the cgroup's quota down.
-    let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    // A quota that std cannot see because only the unified hierarchy's own file is mounted.
-    quota().map_or(cpus, |quota| cpus.min(quota))
-}
-
-fn quota() -> Option<NonZeroUsize> {
-    whole_cpus(&fs::read_to_string("/sys/fs/cgroup/cpu.max").ok()?)
-}
-
-/// The CPUs that a line of `cpu.max` (quota and period, or `max`) grants, a part of one counted as one.
-fn whole_cpus(line: &str) -> Option<NonZeroUsize> {
-    let (quota, period) = line.trim().split_once(' ')?;
-    let (quota, period) = (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?);
-    NonZeroUsize::new(usize::try_from(quota.div_ceil(period.max(1))).ok()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn p8_a_quota_is_counted_in_whole_cpus() {
-        let cpus = |line| whole_cpus(line).map(NonZeroUsize::get);
-        assert_eq!(cpus("max 100000\n"), None);
-        assert_eq!(cpus("200000 100000\n"), Some(2));
-        assert_eq!(cpus("150000 100000\n"), Some(2));
-        assert_eq!(cpus("1000 100000\n"), Some(1));
-        assert_eq!(cpus("nonsense"), None);
-    }
 }

@@ -63,6 +63,8 @@ fn send_packet(
 
 /// Receives one message into `buffer` (replacing what it held); `None` at the end, when all senders are gone.
 ///
+/// With [`RecvFlags::DONTWAIT`], a message of more than 253 descriptors must be there with all of them.
+///
 /// # Errors
 /// What the kernel says (`WouldBlock` with [`RecvFlags::DONTWAIT`]), or `InvalidData` if the message is not whole: cut
 /// short, or lacking descriptors because this process may open no more.
@@ -93,7 +95,10 @@ pub fn recv_up_to(
     buffer.drain(..4);
     while fds.len() < count {
         let before = fds.len();
-        let len = recv_packet(&socket, &mut [0; 4], &mut fds, flags - RecvFlags::DONTWAIT)?;
+        let len = match recv_packet(&socket, &mut [0; 4], &mut fds, flags) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(missing_descriptors()),
+            len => len?,
+        };
         if len != 4 || fds.len() == before {
             return Err(missing_descriptors());
         }
@@ -104,7 +109,7 @@ pub fn recv_up_to(
 fn missing_descriptors() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "a message arrived without its descriptors: this process may not open so many",
+        "a message arrived without all its descriptors: this process may not open so many, or it was not sent whole",
     )
 }
 

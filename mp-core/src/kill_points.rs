@@ -98,6 +98,16 @@ points! {
     ReaderPlaced,
     /// A writer has waited for one of the readers' places.
     PlaceFree,
+    /// A process was started, nobody watches it yet.
+    Executed,
+    /// It is watched, and was not told what to do.
+    Adopted,
+    /// It was told, its handle does not exist yet.
+    Told,
+    /// The fork server was asked for a process, its answer not read.
+    Asked,
+    /// The fork server answered, the process is not watched yet.
+    Answered,
 }
 
 #[cfg(any(feature = "kill-points", mp_loom))]
@@ -175,11 +185,38 @@ pub fn interruptible(signal: i32) {
 /// What the kernel says.
 #[cfg(feature = "kill-points")]
 pub fn fork_and_wait() -> std::io::Result<()> {
-    crate::sys::fork::fork_and_wait()
+    crate::sys::fork::fork_and_wait(false)
 }
 
-/// Closes standard output and standard error of this process, as some daemons do.
+/// As [`fork_and_wait`], but the fork runs the hooks at its end, as that of a program that forks by itself.
+///
+/// # Errors
+/// What the kernel says.
 #[cfg(feature = "kill-points")]
-pub fn close_output() {
-    crate::sys::process::close_output();
+pub fn fork_and_exit() -> std::io::Result<()> {
+    crate::sys::fork::fork_and_wait(true)
+}
+
+/// Closes standard input, output and error of this process, as some daemons do.
+#[cfg(feature = "kill-points")]
+pub fn close_streams() {
+    crate::sys::process::close_streams();
+}
+
+/// Has the kernel forget the children of this process when they end, as programs do that ignore SIGCHLD.
+#[cfg(feature = "kill-points")]
+pub fn ignore_children() {
+    crate::sys::process::ignore_children();
+}
+
+/// Sets an environment variable of this process, which must have no other thread that reads the environment.
+#[cfg(feature = "kill-points")]
+pub fn set_env(name: &str, value: Option<&str>) {
+    crate::sys::process::set_env(name.as_ref(), value.map(AsRef::as_ref));
+}
+
+/// Calls `hook` at a normal end of this process.
+#[cfg(feature = "kill-points")]
+pub fn at_exit(hook: extern "C" fn()) {
+    crate::sys::process::at_exit(hook);
 }

@@ -149,6 +149,7 @@ mod body;
 pub mod call;
 mod child;
 mod codec;
+mod cpus;
 mod current;
 mod error;
 pub mod fds;
@@ -170,9 +171,10 @@ pub mod transfer;
 mod wire;
 
 pub use child::Child;
+pub use cpus::cpu_count;
 pub use current::{
-    ActiveChild, CurrentProcess, ParentProcess, active_children, cpu_count, current_process,
-    ignore_interrupt, parent_process,
+    ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, ignore_interrupt,
+    parent_process,
 };
 pub use error::{ExitStatus, JoinError, PanicReport, Refusal, StartError};
 pub use panics::catch_panic;

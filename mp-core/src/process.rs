@@ -22,7 +22,7 @@ use crate::{
     },
     role::{self, Origin},
     start::{self, Plan, StartMethod, reexec::valid_variable},
-    sys::image::{self, Fingerprint},
+    sys::image::Fingerprint,
     transfer,
     wire::{Identity, Payload},
 };
@@ -121,7 +121,8 @@ impl Process {
         self
     }
 
-    /// Whether the new process lives on when this one ends, however it ends.
+    /// Whether the new process lives on when this one ends, however it ends. It gets a session of its own, so that
+    /// neither Ctrl-C nor the end of the terminal reaches it.
     pub fn detached(mut self, detached: bool) -> Self {
         self.detached = detached;
         self
@@ -223,8 +224,7 @@ impl Process {
             return Err(StartError::Unsupported);
         }
         let origin = role::ready().ok_or(StartError::NotInitialised)?;
-        let trampoline =
-            image::offset_of(call::trampoline::<F, Args>(function)).ok_or(StartError::OtherImage)?;
+        let trampoline = call::trampoline::<F, Args>(function).offset().ok_or(StartError::OtherImage)?;
         let method = self.method.unwrap_or_else(start::start_method);
         let plan = self.plan(origin, trampoline, args, method)?;
         Ok(Child::new(start::start(plan, method)?))
@@ -325,67 +325,4 @@ fn resolve(stream: Option<Stream>, number: u32, always: bool) -> io::Result<Opti
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{JoinError, Refusal};
-
-    fn double(x: u32) -> u32 {
-        2 * x
-    }
-
-    /// Starts `double(21)` after `change` has falsified the frame, and says how that went.
-    fn falsified(method: StartMethod, change: impl FnOnce(&mut Plan)) -> Result<u32, JoinError> {
-        crate::init_test();
-        let trampoline = image::offset_of(call::trampoline::<_, (u32,)>(double)).unwrap();
-        let mut plan = Process::new().plan(role::ready().unwrap(), trampoline, (21_u32,), method).unwrap();
-        change(&mut plan);
-        Child::new(start::start(plan, method).unwrap()).join()
-    }
-
-    const METHODS: [StartMethod; 2] = [StartMethod::ReExec, StartMethod::ForkServer];
-
-    #[test]
-    fn a_frame_of_another_build_is_refused() {
-        for method in METHODS {
-            assert_eq!(falsified(method, |_| {}).unwrap(), 42);
-            let error = falsified(method, |plan| plan.image = Fingerprint::Text(1, 2)).unwrap_err();
-            assert!(matches!(error, JoinError::Refused { reason: Refusal::OtherBuild, .. }), "{error}");
-        }
-    }
-
-    #[test]
-    fn an_offset_outside_of_the_code_is_refused() {
-        for method in METHODS {
-            // The anchor itself is data; the others lie outside of the image.
-            for offset in [0, i64::MAX, i64::MIN, 1 << 40] {
-                let error = falsified(method, |plan| plan.trampoline = offset).unwrap_err();
-                assert!(matches!(error, JoinError::Refused { reason: Refusal::OtherImage, .. }), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn arguments_that_do_not_decode_are_refused() {
-        for method in METHODS {
-            for bytes in [vec![], vec![1, 2, 3], vec![0xff; 10]] {
-                let error = falsified(method, |plan| plan.arguments = Payload::Inline(bytes)).unwrap_err();
-                assert!(
-                    matches!(error, JoinError::Refused { reason: Refusal::Arguments { .. }, .. }),
-                    "{error}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_result_that_does_not_decode_is_an_error() {
-        crate::init_test();
-        for method in METHODS {
-            let trampoline = image::offset_of(call::trampoline::<_, (u32,)>(double)).unwrap();
-            let plan = Process::new().plan(role::ready().unwrap(), trampoline, (21_u32,), method).unwrap();
-            let child: Child<String> = Child::new(start::start(plan, method).unwrap());
-            let error = child.join().unwrap_err();
-            assert!(matches!(error, JoinError::ResultUndecodable { .. }), "{error}");
-        }
-    }
-}
+mod tests;

@@ -26,10 +26,13 @@ use crate::{
         event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll},
         fd::{AsFd, BorrowedFd, OwnedFd},
         io::retry_on_intr,
-        process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid},
+        process::{
+            Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal,
+            waitid,
+        },
         time::Timespec,
     },
-    start, threads,
+    start, sys, threads,
     wire::Identity,
 };
 
@@ -68,10 +71,21 @@ impl Kind {
 }
 
 impl Entry {
-    /// Takes charge of the child `pid` of this process, which nobody may have reaped.
+    /// Takes charge of the child `pid` of this process, which nobody may have reaped; or, if it cannot be watched, ends it.
     pub(crate) fn adopt(pid: u32, name: String, kind: Kind) -> io::Result<Arc<Self>> {
-        static COUNT: AtomicU64 = AtomicU64::new(BELL + 1);
         let raw = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+        Self::watched(raw, name, kind).inspect_err(|error| {
+            // Otherwise the number is its own until it is reaped.
+            if error.raw_os_error() != Some(os::io::Errno::SRCH.raw_os_error()) {
+                let _ = kill_process(raw, Signal::KILL);
+                let _ = retry_on_intr(|| waitid(WaitId::Pid(raw), WaitIdOptions::EXITED));
+            }
+        })
+    }
+
+    fn watched(raw: Pid, name: String, kind: Kind) -> io::Result<Arc<Self>> {
+        static COUNT: AtomicU64 = AtomicU64::new(BELL + 1);
+        let pid = raw.as_raw_nonzero().get().cast_unsigned();
         let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
         let id = COUNT.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Self { id, pid, name, kind, pidfd, status: Mutex::new(None) });
@@ -133,6 +147,12 @@ impl Entry {
         }
     }
 
+    /// Whether it is stopped, as by SIGSTOP or a debugger.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options)), Ok(Some(_)))
+    }
+
     /// Sends a signal; a process that has ended is left alone.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
@@ -157,7 +177,9 @@ impl<'a> Claim<'a> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        if self.0.status.lock().is_none()
+        // Held meanwhile: a process that another thread finds ended now must not be watched afterwards, for ever.
+        let status = self.0.status.lock();
+        if status.is_none()
             && let Some(reaper) = REAPER.get()
         {
             let _ = reaper.watch(self.0);
@@ -305,6 +327,10 @@ pub(crate) fn running() -> Vec<Arc<Entry>> {
 pub(crate) extern "C" fn end_children() {
     /// How long a daemon may take to follow SIGTERM before it is killed.
     const GRACE: Duration = Duration::from_secs(5);
+    if !sys::process::is_original() {
+        // A fork of the program's own making: none of these are its children.
+        return;
+    }
     threads::wait_for_all();
     let (daemons, others): (Vec<_>, Vec<_>) = running()
         .into_iter()

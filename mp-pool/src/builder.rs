@@ -130,7 +130,7 @@ impl PoolBuilder {
         F::Output: 'static,
     {
         let _ = function;
-        self.initialize(worker::conjure_initializer::<F, Args>, &args);
+        self.initialize(worker::initializer::<F, Args>(), &args);
         self
     }
 
@@ -143,15 +143,15 @@ impl PoolBuilder {
         E: std::fmt::Display,
     {
         let _ = function;
-        self.initialize(worker::conjure_try_initializer::<F, Args, S, E>, &args);
+        self.initialize(worker::try_initializer::<F, Args, S, E>(), &args);
         self
     }
 
-    fn initialize<Args: Serialize>(&mut self, initializer: Initializer, args: &Args) {
+    fn initialize<Args: Serialize>(&mut self, initializer: Pointer<Initializer>, args: &Args) {
         match transfer::encode(args) {
             Ok(parcel) => {
                 let packed = Packed { bytes: parcel.bytes, handles: parcel.handles };
-                self.settings.initializer = Some((Pointer(initializer), packed));
+                self.settings.initializer = Some((initializer, packed));
             }
             Err(error) => self.error = Some(error.into()),
         }
@@ -186,7 +186,7 @@ impl PoolBuilder {
         F::Output: Serialize,
     {
         let _ = function;
-        self.settings.exit = Some(Pointer(worker::conjure_exit::<F>));
+        self.settings.exit = Some(worker::exit::<F>());
         self
     }
 

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use mp_core::{call::Function, transfer};
+use mp_core::{
+    call::{Function, Pointer},
+    transfer,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -168,7 +171,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        let job = self.submit(worker::run::<F, Args>, None, &[args], false)?;
+        let job = self.submit(worker::run_call::<F, Args>(), None, &[args], false)?;
         self.engine.wait(None, &|| job.finished());
         handle::read_one(&job)
     }
@@ -184,7 +187,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        let job = self.submit(worker::run::<F, Args>, None, &[args], true)?;
+        let job = self.submit(worker::run_call::<F, Args>(), None, &[args], true)?;
         Ok(Handle::new(Arc::clone(self.engine), job, handle::read_one))
     }
 
@@ -199,7 +202,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.collect(worker::run::<F, (T,)>, None, items)
+        self.collect(worker::run_call::<F, (T,)>(), None, items)
     }
 
     /// See [`Pool::try_map`](crate::Pool::try_map).
@@ -217,7 +220,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.try_collect(worker::run::<F, (T,)>, None, items)
+        self.try_collect(worker::run_call::<F, (T,)>(), None, items)
     }
 
     /// See [`Pool::map_async`](crate::Pool::map_async).
@@ -235,7 +238,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.later(worker::run::<F, (T,)>, None, items)
+        self.later(worker::run_call::<F, (T,)>(), None, items)
     }
 
     /// See [`Pool::starmap`](crate::Pool::starmap).
@@ -253,7 +256,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.collect(worker::run::<F, Args>, None, items)
+        self.collect(worker::run_call::<F, Args>(), None, items)
     }
 
     /// See [`Pool::starmap_async`](crate::Pool::starmap_async).
@@ -271,7 +274,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.later(worker::run::<F, Args>, None, items)
+        self.later(worker::run_call::<F, Args>(), None, items)
     }
 
     /// See [`Pool::imap`](crate::Pool::imap).
@@ -286,7 +289,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.stream(worker::run::<F, (I::Item,)>, None, items, true)
+        self.stream(worker::run_call::<F, (I::Item,)>(), None, items, true)
     }
 
     /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
@@ -301,13 +304,13 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.stream(worker::run::<F, (I::Item,)>, None, items, false)
+        self.stream(worker::run_call::<F, (I::Item,)>(), None, items, false)
     }
 
     /// Submits all of `items` as one job.
     fn submit<T: Serialize>(
         &self,
-        runner: Runner,
+        runner: Pointer<Runner>,
         context: Option<Arc<Context>>,
         items: &[T],
         later: bool,
@@ -335,7 +338,7 @@ impl<'p> Call<'p> {
 
     fn collect<T: Serialize, R: DeserializeOwned>(
         &self,
-        runner: Runner,
+        runner: Pointer<Runner>,
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Vec<R>, Error> {
@@ -347,7 +350,7 @@ impl<'p> Call<'p> {
 
     fn try_collect<T: Serialize, R: DeserializeOwned>(
         &self,
-        runner: Runner,
+        runner: Pointer<Runner>,
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Vec<Result<R, TaskError>>, Error> {
@@ -359,7 +362,7 @@ impl<'p> Call<'p> {
 
     fn later<T: Serialize, R: DeserializeOwned>(
         &self,
-        runner: Runner,
+        runner: Pointer<Runner>,
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Handle<Vec<R>>, Error> {
@@ -370,7 +373,7 @@ impl<'p> Call<'p> {
 
     fn stream<I: IntoIterator, R>(
         &self,
-        runner: Runner,
+        runner: Pointer<Runner>,
         context: Option<Arc<Context>>,
         items: I,
         ordered: bool,
@@ -403,7 +406,7 @@ impl<C: DeserializeOwned + 'static> CallWith<'_, C> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.call.collect(worker::run_with::<F, C, T, R>, Some(self.context), items)
+        self.call.collect(worker::run_call_with::<F, C, T, R>(), Some(self.context), items)
     }
 
     /// See [`Pool::try_map`](crate::Pool::try_map).
@@ -421,7 +424,7 @@ impl<C: DeserializeOwned + 'static> CallWith<'_, C> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.call.try_collect(worker::run_with::<F, C, T, R>, Some(self.context), items)
+        self.call.try_collect(worker::run_call_with::<F, C, T, R>(), Some(self.context), items)
     }
 
     /// See [`Pool::map_async`](crate::Pool::map_async).
@@ -439,7 +442,7 @@ impl<C: DeserializeOwned + 'static> CallWith<'_, C> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.call.later(worker::run_with::<F, C, T, R>, Some(self.context), items)
+        self.call.later(worker::run_call_with::<F, C, T, R>(), Some(self.context), items)
     }
 
     /// See [`Pool::imap`](crate::Pool::imap).
@@ -454,7 +457,7 @@ impl<C: DeserializeOwned + 'static> CallWith<'_, C> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.call.stream(worker::run_with::<F, C, I::Item, R>, Some(self.context), items, true)
+        self.call.stream(worker::run_call_with::<F, C, I::Item, R>(), Some(self.context), items, true)
     }
 
     /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
@@ -469,7 +472,7 @@ impl<C: DeserializeOwned + 'static> CallWith<'_, C> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        self.call.stream(worker::run_with::<F, C, I::Item, R>, Some(self.context), items, false)
+        self.call.stream(worker::run_call_with::<F, C, I::Item, R>(), Some(self.context), items, false)
     }
 }
 

@@ -135,13 +135,13 @@ struct Inbox {
 
 impl Job {
     pub(crate) fn new(
-        runner: Runner,
+        runner: Pointer<Runner>,
         options: Options,
         context: Option<Arc<Context>>,
         total: Option<usize>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            runner: Pointer(runner),
+            runner,
             options,
             context,
             total,

@@ -94,11 +94,11 @@ pub(crate) struct Started {
 }
 
 /// A frame and its descriptors.
-struct Outgoing<'a>(Start, Vec<BorrowedFd<'a>>);
+pub(crate) struct Outgoing<'a>(pub(crate) Start, Vec<BorrowedFd<'a>>);
 
 impl Plan {
     /// The frame for the new process; `ahead` goes before all other descriptors.
-    fn frame<'a>(
+    pub(crate) fn frame<'a>(
         &'a mut self,
         method: StartMethod,
         surroundings: Option<Surroundings>,

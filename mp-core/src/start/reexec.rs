@@ -15,6 +15,7 @@ use std::{
 use super::{Outgoing, Plan, StartMethod, Started, nonce};
 use crate::{
     error::StartError,
+    kill_points::kill_point,
     os::{
         self,
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -43,8 +44,8 @@ fn own_image() -> &'static Path {
     STARTED_PATH.get().and_then(Option::as_deref).unwrap_or(Path::new(OWN_IMAGE))
 }
 
-/// A command that runs the program again, in the role that the frame with `nonce` will tell it.
-fn command(identity: &Identity, test: Option<&str>, nonce: u64, wire: OwnedFd) -> Command {
+/// A command that runs the program again, under its own name with the new process's in brackets.
+pub(crate) fn command(identity: &Identity, test: Option<&str>, wire: OwnedFd) -> Command {
     let mut command = Command::new(own_image());
     let mut shown = std::env::args_os().next().unwrap_or_default();
     // The kernel limits the length of an argument; nobody reads more than that anyway.
@@ -52,8 +53,6 @@ fn command(identity: &Identity, test: Option<&str>, nonce: u64, wire: OwnedFd) -
     shown.push(format!(" [{name}]"));
     command.stdin(wire);
     sys::process::show_as(&mut command, &shown);
-    let (variable, value) = role::variable(nonce);
-    command.env(variable, value);
     if let Some(test) = test {
         command.args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
         // The harness announces its one test; the child puts its real standard output there when it begins.
@@ -74,11 +73,9 @@ fn execute(plan: &mut Plan) -> Result<Started, StartError> {
     let current_dir = plan.current_dir.take();
     let cannot_send = plan.failed("sending what to run");
     let Outgoing(start, fds) = plan.frame(StartMethod::ReExec, None, []);
-    let mut command = command(&start.identity, start.test.as_deref(), start.nonce, theirs);
+    let mut command = command(&start.identity, start.test.as_deref(), theirs);
     if env_clear {
         clear(&mut command);
-        let (variable, value) = role::variable(start.nonce);
-        command.env(variable, value);
     }
     for (name, value) in env {
         match value {
@@ -89,15 +86,19 @@ fn execute(plan: &mut Plan) -> Result<Started, StartError> {
     if let Some(dir) = &current_dir {
         command.current_dir(dir);
     }
-    let name = &start.identity.name;
-    let entry = execute_command(command, name, Kind::of(&start.identity)).map_err(|error| match error {
-        StartError::Exec { name, cause } => match current_dir {
-            Some(path) if !path.is_dir() => StartError::CurrentDir { name, path, cause },
-            _ => StartError::Exec { name, cause },
-        },
-        error => error,
-    })?;
-    match send(&wire, &start, &fds) {
+    let kind = Kind::of(&start.identity);
+    let entry =
+        execute_command(command, &start.identity, start.nonce, kind).map_err(|error| match error {
+            StartError::Exec { name, cause } => match current_dir {
+                Some(path) if !path.is_dir() => StartError::CurrentDir { name, path, cause },
+                _ => StartError::Exec { name, cause },
+            },
+            error => error,
+        })?;
+    kill_point!(Adopted);
+    let sent = send(&wire, &start, &fds);
+    kill_point!(Told);
+    match sent {
         Ok(sent) => Ok(Started { entry, wire, method: StartMethod::ReExec, sent }),
         Err(cause) => {
             abandon(&entry);
@@ -115,19 +116,27 @@ fn clear(command: &mut Command) {
     }
 }
 
-fn execute_command(mut command: Command, name: &str, kind: Kind) -> Result<Arc<Entry>, StartError> {
-    let name = name.to_owned();
-    let mut child = match command.spawn() {
+pub(crate) fn execute_command(
+    mut command: Command,
+    identity: &Identity,
+    nonce: u64,
+    kind: Kind,
+) -> Result<Arc<Entry>, StartError> {
+    let name = identity.name.clone();
+    // Last: without it the new process would not be a child, but the program once more.
+    let (variable, value) = role::variable(nonce);
+    command.env(variable, value);
+    let child = match command.spawn() {
         Ok(child) => child,
         Err(cause) => return Err(StartError::Exec { name, cause }),
     };
     // Only the child holds the other end of the wire from here on: its death is the end of file.
     drop(command);
-    Entry::adopt(child.id(), name.clone(), kind).map_err(|cause| {
-        // It is a child of this process and not reaped yet, so neither call can fail.
-        let _ = child.kill();
-        let _ = child.wait();
-        StartError::System { name, action: "watching it", cause }
+    kill_point!(Executed);
+    Entry::adopt(child.id(), name.clone(), kind).map_err(|cause| StartError::System {
+        name,
+        action: "watching it",
+        cause,
     })
 }
 
@@ -158,8 +167,8 @@ pub(crate) fn start_server(
     let (wire, theirs) = Wire::pair().map_err(|cause| failed.clone()("making the wire", cause))?;
     let (work, fds) = work;
     let start = Start { nonce: nonce(), image: Fingerprint::own().clone(), identity, test, work };
-    let command = command(&start.identity, start.test.as_deref(), start.nonce, theirs);
-    let entry = execute_command(command, &start.identity.name, Kind::Server)?;
+    let command = command(&start.identity, start.test.as_deref(), theirs);
+    let entry = execute_command(command, &start.identity, start.nonce, Kind::Server)?;
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     if let Err(cause) = send(&wire, &start, &fds) {
         abandon(&entry);

@@ -9,10 +9,12 @@ use std::{
     collections::HashMap,
     ffi::OsString,
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -20,10 +22,12 @@ use parking_lot::Mutex;
 use super::{Outgoing, Plan, StartMethod, Started, reexec};
 use crate::{
     error::StartError,
+    kill_points::kill_point,
     os::{
         self,
         fd::{AsFd, OwnedFd},
         fs::{Mode, OFlags},
+        io::Errno,
         net::RecvFlags,
         process::Signal,
     },
@@ -37,9 +41,9 @@ use crate::{
 /// What the server says to a request, and once by itself when it is ready: the process id, or what is wrong.
 pub(crate) type Answer = Result<u32, String>;
 
-struct Server {
+pub(crate) struct Server {
     entry: Arc<Entry>,
-    wire: Wire,
+    pub(crate) wire: Wire,
     /// The id of the process that it made last.
     noted: Slot<AtomicU32>,
     /// The environment that it was started with.
@@ -49,6 +53,9 @@ struct Server {
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 /// A server was tried and said that it cannot work on this system.
 static UNAVAILABLE: AtomicBool = AtomicBool::new(false);
+
+/// After this time without an answer, it is looked at whether the server is stopped.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How often a start is tried anew when the server dies over it.
 const ATTEMPTS: usize = 8;
@@ -74,7 +81,10 @@ pub(crate) fn start(plan: &mut Plan) -> Result<Option<Started>, StartError> {
         let Outgoing(request, fds) =
             plan.frame(StartMethod::ForkServer, Some(surroundings), [theirs.as_fd(), directory.as_fd()]);
         running.noted.store(0, Ordering::Relaxed);
-        let answer = running.wire.send(&request, &fds).and_then(|()| running.answer());
+        let asked = running.wire.send(&request, &fds);
+        kill_point!(Asked);
+        let answer = asked.and_then(|()| running.answer());
+        kill_point!(Answered);
         let name = request.identity.name.clone();
         let kind = Kind::of(&request.identity);
         drop(fds);
@@ -101,7 +111,7 @@ pub(crate) fn start(plan: &mut Plan) -> Result<Option<Started>, StartError> {
     Ok(None)
 }
 
-fn begin(plan: &Plan) -> Result<Option<Server>, StartError> {
+pub(crate) fn begin(plan: &Plan) -> Result<Option<Server>, StartError> {
     let noted = Slot::<AtomicU32>::alone()
         .map_err(|error| plan.failed("sharing memory with the fork server")(io::Error::other(error)))?;
     let parcel = transfer::encode(&noted)?;
@@ -131,10 +141,16 @@ fn begin(plan: &Plan) -> Result<Option<Server>, StartError> {
 
 impl Server {
     /// What it says next; `None` if it is dead.
-    fn answer(&self) -> io::Result<Option<Answer>> {
+    pub(crate) fn answer(&self) -> io::Result<Option<Answer>> {
         loop {
             // Not by the wire alone: a process that it made an instant ago may still hold a copy of its end.
-            let dead = wait_readable(&[self.entry.pidfd.as_fd(), self.wire.as_fd()], None)?[0];
+            let fds = [self.entry.pidfd.as_fd(), self.wire.as_fd()];
+            let ready = wait_readable(&fds, Instant::now().checked_add(LOOK))?;
+            if !ready.contains(&true) && self.entry.is_stopped() {
+                // By a signal, and who knows for how long: another one will do the work.
+                let _ = self.entry.signal(Signal::KILL);
+            }
+            let dead = ready[0];
             return match self.wire.recv::<Answer>(RecvFlags::DONTWAIT) {
                 Ok(Heard::Frame(answer, _)) => Ok(Some(answer)),
                 Ok(Heard::End | Heard::Unread) => Ok(None),
@@ -175,14 +191,16 @@ impl Drop for Server {
 
 impl Plan {
     /// The working directory of the new process.
-    fn directory(&self) -> Result<OwnedFd, StartError> {
-        let path = self.current_dir.as_deref().unwrap_or(std::path::Path::new("."));
+    pub(crate) fn directory(&self) -> Result<OwnedFd, StartError> {
+        let path = self.current_dir.as_deref().unwrap_or(Path::new("."));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         os::io::retry_on_intr(|| os::fs::open(path, flags, Mode::empty())).map_err(|error| {
-            StartError::CurrentDir {
-                name: self.identity.name.clone(),
-                path: path.to_owned(),
-                cause: error.into(),
+            let name = self.identity.name.clone();
+            match &self.current_dir {
+                Some(path) if !matches!(error, Errno::MFILE | Errno::NFILE) => {
+                    StartError::CurrentDir { name, path: path.clone(), cause: error.into() }
+                }
+                _ => self.failed("opening its working directory")(error.into()),
             }
         })
     }

@@ -1,10 +1,11 @@
 //! The running image: where code is, which file it came from, and how to get from an offset back to a function.
 //!
-//! A function travels as its distance from one `static` of the image. The receiver runs the same image (the fingerprint
-//! says so) and checks that the distance leads into executable text before it makes a pointer of it.
+//! What travels is the distance of a [`Landing`] from one `static` of the image: a function pointer that the compiler has
+//! put, marked, where nobody can write. The receiver runs the same image (the fingerprint says so), and believes a
+//! distance only if it leads to such a mark for the expected type. So no bytes, however wrong, make it jump elsewhere.
 #![allow(unsafe_code)]
 
-use std::{ops::Range, ptr::NonNull, sync::OnceLock};
+use std::{any::TypeId, ops::Range, ptr::NonNull, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +57,7 @@ impl Fingerprint {
     }
 }
 
-/// The executable text of the main program and whether the anchor (so this crate) is part of it.
+/// The parts of the main program that matter here, and whether the anchor (so this crate) belongs to it.
 fn main_image() -> &'static MainImage {
     static IMAGE: OnceLock<MainImage> = OnceLock::new();
     IMAGE.get_or_init(|| MainImage::find(anchor()))
@@ -71,52 +72,65 @@ pub(crate) fn is_main_program() -> bool {
     main_image().holds_anchor
 }
 
-/// The distance of a function pointer from the anchor; `None` if it lies in no text of the main program.
-pub(crate) fn offset_of<P: FnPointer>(pointer: P) -> Option<i64> {
-    let address = pointer.address();
-    let inside = is_main_program() && text().contains(&address);
-    inside.then(|| (address as i64).wrapping_sub(anchor() as i64))
-}
+/// No other bytes of a program look like this.
+const MARK: [u64; 2] = [0x9c1d_5e0a_73b2_f846, 0x2fe8_641b_d097_3ac5];
 
-/// The function pointer at a distance from the anchor; `None` if that is not in the text of the main program.
+/// A value in the program's image, most often a function pointer, that can be found again in another process by its place.
 ///
-/// The distance must come from [`offset_of`] for the same type `P` in a process that runs the same image: the callers
-/// compare fingerprints first, and only take distances from messages of their own program.
-pub(crate) fn pointer_at<P: FnPointer>(offset: i64) -> Option<P> {
-    let address = (anchor() as i64).wrapping_add(offset) as usize;
-    (is_main_program() && text().contains(&address)).then(|| P::from_address(address))
+/// Only of use as a constant: `const PLACE: &Landing<fn()> = &Landing::new(function);`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Landing<T: Copy + Sync + 'static> {
+    mark: [u64; 2],
+    kind: TypeId,
+    target: T,
 }
 
-/// Function pointers of any signature.
-pub trait FnPointer: Copy + 'static {
-    #[doc(hidden)]
-    fn address(self) -> usize;
-    #[doc(hidden)]
-    fn from_address(address: usize) -> Self;
-}
+impl<T: Copy + Sync + 'static> Landing<T> {
+    /// Marks `target`.
+    #[must_use]
+    pub const fn new(target: T) -> Self {
+        Self { mark: MARK, kind: TypeId::of::<T>(), target }
+    }
 
-macro_rules! fn_pointers {
-    ($($arg:ident)*) => {
-        impl<R: 'static, $($arg: 'static),*> FnPointer for fn($($arg),*) -> R {
-            fn address(self) -> usize {
-                self as usize
-            }
+    /// What was marked.
+    #[must_use]
+    pub const fn target(&self) -> T {
+        self.target
+    }
 
-            fn from_address(address: usize) -> Self {
-                let pointer = std::ptr::with_exposed_provenance::<()>(address);
-                // SAFETY: function pointers and data pointers have the same size on all supported systems; the address
-                // came from a function of this very type in the same image (see `pointer_at`).
-                unsafe { std::mem::transmute::<*const (), Self>(pointer) }
-            }
+    /// The distance from the anchor; `None` if this is no constant of the main program.
+    pub(crate) fn offset(&'static self) -> Option<i64> {
+        let address = std::ptr::from_ref(self).addr();
+        Self::lies_at(address).then(|| (address as i64).wrapping_sub(anchor() as i64))
+    }
+
+    /// What is marked at a distance from the anchor; `None` if nothing of this type is.
+    pub(crate) fn at(offset: i64) -> Option<&'static Self> {
+        let address = (anchor() as i64).wrapping_add(offset) as usize;
+        if !Self::lies_at(address) {
+            return None;
         }
-    };
-}
+        let place = std::ptr::with_exposed_provenance::<Self>(address);
+        // SAFETY: aligned, and inside a part of the image that is readable and does not change; any bits are a mark.
+        if unsafe { (&raw const (*place).mark).read() } != MARK {
+            return None;
+        }
+        // SAFETY: the mark says that a `Landing` stands here, of whatever type: its second field is a `TypeId`.
+        let kind = unsafe { (&raw const (*place).kind).read() };
+        // SAFETY: it is one of this type, and nobody writes there as long as the program runs.
+        (kind == TypeId::of::<T>()).then(|| unsafe { &*place })
+    }
 
-fn_pointers!();
-fn_pointers!(A);
-fn_pointers!(A B);
-fn_pointers!(A B C);
-fn_pointers!(A B C D);
+    fn lies_at(address: usize) -> bool {
+        let image = main_image();
+        let inside = |part: &Range<usize>| {
+            part.contains(&address)
+                && address.checked_add(size_of::<Self>()).is_some_and(|end| end <= part.end)
+        };
+        image.holds_anchor && address.is_multiple_of(align_of::<Self>()) && image.fixed.iter().any(inside)
+    }
+}
 
 /// The one value of a function item or of a closure that captures nothing.
 ///
@@ -138,22 +152,39 @@ pub(crate) fn conjure<F: Copy + 'static>() -> F {
 mod tests {
     use super::*;
 
+    const THREE: &Landing<fn() -> u32> = &Landing::new(|| 3);
+
     #[test]
     fn a_function_travels_as_its_distance() {
-        fn three() -> u32 {
-            3
-        }
-        let offset = offset_of(three as fn() -> u32).unwrap();
-        assert_eq!(pointer_at::<fn() -> u32>(offset).unwrap()(), 3);
+        let offset = THREE.offset().unwrap();
+        assert_eq!(Landing::<fn() -> u32>::at(offset).unwrap().target()(), 3);
         assert!(is_main_program());
     }
 
     #[test]
-    #[cfg(not(target_feature = "crt-static"))]
-    fn a_function_of_a_library_does_not_travel() {
-        let foreign = <fn() -> i32>::from_address(libc::getpid as *const () as usize);
-        assert_eq!(offset_of(foreign), None);
-        let distance = (libc::getpid as *const () as i64).wrapping_sub(anchor() as i64);
-        assert!(pointer_at::<fn() -> i32>(distance).is_none());
+    fn nothing_else_is_taken_for_a_function() {
+        let offset = THREE.offset().unwrap();
+        // Another type, the places around it, code itself, and what is not in the image.
+        assert!(Landing::<fn() -> u64>::at(offset).is_none());
+        let code = (is_main_program as fn() -> bool as usize as i64).wrapping_sub(anchor() as i64);
+        let near = (-4096..4096).filter(|step| *step != 0).map(|step| offset + step);
+        for wrong in near.chain([0, code, code & !15, i64::MIN, i64::MAX, 1 << 40]) {
+            let found = Landing::<fn() -> u32>::at(wrong);
+            // The compiler may have put another of the same type near it.
+            assert!(found.is_none_or(|place| place.offset() == Some(wrong)), "{wrong}");
+        }
+        let fixed = main_image().fixed.clone();
+        assert!(!fixed.is_empty());
+        for end in fixed.iter().flat_map(|part| [part.start, part.end - 1, part.end]) {
+            assert!(Landing::<fn() -> u32>::at((end as i64).wrapping_sub(anchor() as i64)).is_none());
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_to_the_image_has_no_distance() {
+        let elsewhere: &'static _ = Box::leak(Box::new(Landing::new(is_main_program as fn() -> bool)));
+        assert_eq!(elsewhere.offset(), None);
+        let distance = (std::ptr::from_ref(elsewhere).addr() as i64).wrapping_sub(anchor() as i64);
+        assert!(Landing::<fn() -> bool>::at(distance).is_none());
     }
 }

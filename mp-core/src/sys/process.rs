@@ -1,7 +1,10 @@
 //! What a process does to itself: its environment, its end, and what the system lets it do with descriptors and signals.
 #![allow(unsafe_code)]
 
-use std::ffi::OsStr;
+use std::{
+    ffi::OsStr,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 pub(crate) use super::system::process::*;
 
@@ -23,8 +26,16 @@ pub(crate) fn set_env(name: &OsStr, value: Option<&OsStr>) {
     }
 }
 
+static ORIGINAL: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this is the process that called [`at_exit`], not a fork of it, which has inherited the hooks.
+pub(crate) fn is_original() -> bool {
+    ORIGINAL.load(Ordering::Relaxed) == std::process::id()
+}
+
 /// Has `hook` called when the process ends by `exit` or by a return from `main`.
 pub(crate) fn at_exit(hook: extern "C" fn()) {
+    ORIGINAL.store(std::process::id(), Ordering::Relaxed);
     // SAFETY: the hook is a plain function that lives as long as the image.
     unsafe { libc::atexit(hook) };
 }

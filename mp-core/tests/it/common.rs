@@ -90,3 +90,17 @@ pub fn program(test: &str, set_up: impl FnOnce(&mut std::process::Command)) -> O
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+/// The descriptors of this process, but for the one that lists them.
+pub fn open_fds() -> Vec<(i32, String)> {
+    let mut fds: Vec<(i32, String)> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| {
+            let entry = entry.unwrap();
+            let target = std::fs::read_link(entry.path()).ok()?.display().to_string();
+            (!target.ends_with("/fd")).then(|| (entry.file_name().to_str().unwrap().parse().unwrap(), target))
+        })
+        .collect();
+    fds.sort_unstable();
+    fds
+}

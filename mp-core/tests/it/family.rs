@@ -7,9 +7,7 @@ use mp_core::{
     test_init, transfer::Fd,
 };
 
-use crate::common::{
-    End, METHODS, by, ends_within, pipe, read_all, read_byte, read_line, sleep_long, tell, watch,
-};
+use crate::common::{End, METHODS, by, ends_within, pipe, read_all, read_line, sleep_long, tell, watch};
 
 /// Generous, because the machine may be busy; the promise is a second on an idle one.
 const SOON: Duration = Duration::from_secs(20);
@@ -344,73 +342,4 @@ fn generations_without_end_are_an_error() {
         }
     }
     assert_eq!(deeper(0), Ok(0));
-}
-
-#[test]
-fn signals_do_not_surface() {
-    test_init!();
-    let child = spawn(
-        || {
-            use rustix::process::{Signal, getpid, kill_process};
-            const USR1: i32 = 10;
-            mp_core::kill_points::interruptible(USR1);
-            static DONE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-            let pelting = std::thread::spawn(|| {
-                let mut sent = 0_u32;
-                while !DONE.load(std::sync::atomic::Ordering::Relaxed) {
-                    kill_process(getpid(), Signal::USR1).unwrap();
-                    sent += 1;
-                    std::thread::sleep(Duration::from_micros(50));
-                }
-                sent
-            });
-            for i in 0..60 {
-                let text = "x".repeat(i * 10_000);
-                let child = by(METHODS[i % 2])
-                    .spawn(
-                        |text: String| {
-                            std::thread::sleep(Duration::from_millis(2));
-                            text
-                        },
-                        (text.clone(),),
-                    )
-                    .unwrap();
-                let begin = Instant::now();
-                match child.join_timeout(Duration::from_millis(1)) {
-                    Err(JoinError::TimedOut { .. }) => {
-                        assert!(begin.elapsed() >= Duration::from_millis(1));
-                        assert!(child.join().unwrap() == text);
-                    }
-                    result => assert!(result.unwrap() == text),
-                }
-            }
-            DONE.store(true, std::sync::atomic::Ordering::Relaxed);
-            assert!(pelting.join().unwrap() > 100);
-        },
-        (),
-    );
-    child.unwrap().join().unwrap();
-}
-
-#[test]
-fn a_stopped_child_can_be_joined_with_a_timeout_and_killed() {
-    test_init!();
-    for method in METHODS {
-        let (reading, writing) = pipe();
-        let child = by(method)
-            .spawn(
-                |writing: End| {
-                    tell(&writing, "x");
-                    sleep_long();
-                },
-                (writing,),
-            )
-            .unwrap();
-        assert_eq!(read_byte(&reading), b'x');
-        rustix::process::pidfd_send_signal(&child, rustix::process::Signal::STOP).unwrap();
-        assert!(child.is_alive());
-        assert!(matches!(child.join_timeout(Duration::from_millis(10)), Err(JoinError::TimedOut { .. })));
-        child.kill().unwrap();
-        assert!(matches!(child.join(), Err(JoinError::Killed { .. })));
-    }
 }

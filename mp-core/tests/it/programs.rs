@@ -1,15 +1,10 @@
 //! Whole programs, run from the outside: how they begin, and how they end.
 
-use std::{
-    io::{BufRead, BufReader},
-    os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Stdio};
 
 use mp_core::{StartError, spawn, test_init};
 
-use crate::common::{METHODS, by, ends_within, program, sleep_long, text, watch};
+use crate::common::{METHODS, by, program, text};
 
 #[test]
 fn a_program_without_init_gets_an_error_that_says_what_to_add() {
@@ -136,50 +131,6 @@ fn a_program_whose_file_was_deleted_starts_children_all_the_same() {
     let output = output.unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(left.is_err(), "the program was to delete its own file");
-}
-
-/// A program whose process group is sent SIGINT, as a terminal does on Ctrl-C.
-fn interrupted_program(name: &str) {
-    if std::env::var_os("MP_IT_INTERRUPTED").is_some() {
-        test_init!();
-        let children: Vec<_> = METHODS
-            .into_iter()
-            .flat_map(|method| [by(method).daemon(true), by(method)])
-            .map(|process| process.spawn(sleep_long, ()).unwrap())
-            .collect();
-        let pids: Vec<_> = children.iter().map(|child| child.pid().to_string()).collect();
-        println!("pids: {}", pids.join(" "));
-        children[0].join().unwrap();
-        return;
-    }
-    test_init!();
-    let mut running = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env("MP_IT_INTERRUPTED", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    let out = BufReader::new(running.stdout.take().unwrap());
-    let pids = out.lines().map(Result::unwrap).find_map(|line| {
-        line.split_once("pids: ")
-            .map(|(_, pids)| pids.split(' ').map(|pid| pid.parse::<u32>().unwrap()).collect::<Vec<_>>())
-    });
-    let watched: Vec<_> = pids.unwrap().into_iter().map(watch).collect();
-    let group = rustix::process::Pid::from_child(&running);
-    rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
-    let output = running.wait_with_output().unwrap();
-    // What a shell reports as status 130.
-    assert_eq!(output.status.signal(), Some(2), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stderr), "");
-    assert!(watched.iter().all(|pidfd| ends_within(pidfd, Duration::from_secs(20))));
-}
-
-#[test]
-fn ctrl_c_ends_the_program_once_and_silently() {
-    interrupted_program("programs::ctrl_c_ends_the_program_once_and_silently");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use mp_core::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::run::{conjure_exit, conjure_initializer, conjure_try_initializer, run, run_with};
+pub(crate) use self::run::{exit, initializer, run_call, run_call_with, try_initializer};
 use crate::{
     local::{
         desk::Desk,
@@ -120,7 +120,8 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
         contexts: RefCell::default(),
         over: Cell::new(false),
     });
-    if let Some((Pointer(initializer), packed)) = setup.initializer {
+    if let Some((initializer, packed)) = setup.initializer {
+        let initializer = initializer.target();
         let fds = packed.handles.into_iter().map(Handle::into_fd).collect::<Result<_, _>>();
         let state = catch_panic(|| initializer(packed.bytes, fds.map_err(|error| error.to_string())?));
         match state {
@@ -137,7 +138,7 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
     }
     session.answer(&Answer::Ready);
     while !session.over.get() && session.step().is_some() {}
-    let Pointer(exit) = setup.exit?;
+    let exit = setup.exit?.target();
     Some(exit())
 }
 
@@ -150,7 +151,7 @@ impl Session {
         let (order, at) = read_order(&message).ok()?;
         match order {
             Order::Run(chunk) => {
-                let Pointer(runner) = chunk.runner;
+                let runner = chunk.runner.target();
                 spare::give(runner(Work { chunk, message, at, fds, session: Rc::clone(self) }));
             }
             Order::Context(id) => {

@@ -1,21 +1,20 @@
 //! Running the items of a chunk: the typed half of a worker.
 
 use std::{
-    any::Any,
     cell::Cell,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use mp_core::{
-    call::{self, Function},
+    call::{self, Function, Landing, Pointer},
     catch_panic,
     os::fd::OwnedFd,
     transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Session, Work};
+use super::{Exit, Initializer, Runner, Session, Work};
 use crate::{
     local::desk::Item,
     message::{Outcome, PART_HEAD, Part, write_len},
@@ -31,27 +30,35 @@ const LONGEST_STRIDE: u32 = 1 << 10;
 const GATHERED: usize = 1 << 13;
 
 /// Runs a chunk of calls of `F`.
-pub(crate) fn run<F, Args>(work: Work) -> Vec<u8>
+pub(crate) fn run_call<F, Args>() -> Pointer<Runner>
 where
     F: Function<Args>,
     Args: DeserializeOwned,
     F::Output: Serialize,
 {
-    work.run(|args: Args| call::conjure::<F>().call(args))
+    let run = const {
+        &Landing::new((|work| work.run(|args: Args| call::conjure::<F, Args>().call(args))) as Runner)
+    };
+    Pointer(run)
 }
 
 /// Runs a chunk of calls of `F` with the context in front.
-pub(crate) fn run_with<F, C, T, R>(work: Work) -> Vec<u8>
+pub(crate) fn run_call_with<F, C, T, R>() -> Pointer<Runner>
 where
     F: for<'c> Function<(&'c C, T), Output = R>,
     C: DeserializeOwned + 'static,
     T: DeserializeOwned,
     R: Serialize,
 {
-    match work.session.context::<C>(work.chunk.context) {
-        Ok(context) => work.run(|item: T| call::conjure::<F>().call((&context, item))),
-        Err(reason) => work.refuse(&format!("its context could not be used: {reason}")),
-    }
+    let run = const {
+        &Landing::new(
+            (|work| match work.session.context::<C>(work.chunk.context) {
+                Ok(context) => work.run(|item: T| call::conjure::<F, (&C, T)>().call((&context, item))),
+                Err(reason) => work.refuse(&format!("its context could not be used: {reason}")),
+            }) as Runner,
+        )
+    };
+    Pointer(run)
 }
 
 impl Session {
@@ -283,37 +290,59 @@ fn send_some<'a, T: Serialize + 'a>(
 }
 
 /// An initializer that returns the worker's state.
-pub(crate) fn conjure_initializer<F, Args>(bytes: Vec<u8>, fds: Vec<OwnedFd>) -> Result<Box<dyn Any>, String>
+pub(crate) fn initializer<F, Args>() -> Pointer<Initializer>
 where
     F: Function<Args>,
     Args: DeserializeOwned,
     F::Output: 'static,
 {
-    let args = transfer::decode::<Args>(&bytes, fds).map_err(|error| error.to_string())?;
-    Ok(Box::new(call::conjure::<F>().call(args)))
+    let call = const {
+        &Landing::new((|bytes, fds| Ok(Box::new(call_with::<F, Args>(&bytes, fds)?) as _)) as Initializer)
+    };
+    Pointer(call)
 }
 
 /// An initializer that may fail.
-pub(crate) fn conjure_try_initializer<F, Args, S, E>(
-    bytes: Vec<u8>,
-    fds: Vec<OwnedFd>,
-) -> Result<Box<dyn Any>, String>
+pub(crate) fn try_initializer<F, Args, S, E>() -> Pointer<Initializer>
 where
     F: Function<Args, Output = Result<S, E>>,
     Args: DeserializeOwned,
     S: 'static,
     E: std::fmt::Display,
 {
-    let args = transfer::decode::<Args>(&bytes, fds).map_err(|error| error.to_string())?;
-    call::conjure::<F>().call(args).map(|state| Box::new(state) as _).map_err(|error| error.to_string())
+    let call = const {
+        &Landing::new(
+            (|bytes, fds| {
+                let state = call_with::<F, Args>(&bytes, fds)?.map_err(|error| error.to_string())?;
+                Ok(Box::new(state) as _)
+            }) as Initializer,
+        )
+    };
+    Pointer(call)
+}
+
+fn call_with<F, Args>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<F::Output, String>
+where
+    F: Function<Args>,
+    Args: DeserializeOwned,
+{
+    let args = transfer::decode::<Args>(bytes, fds).map_err(|error| error.to_string())?;
+    Ok(call::conjure::<F, Args>().call(args))
 }
 
 /// An exit hook.
-pub(crate) fn conjure_exit<F>() -> Result<Vec<u8>, String>
+pub(crate) fn exit<F>() -> Pointer<Exit>
 where
     F: Function<()>,
     F::Output: Serialize,
 {
-    let result = call::conjure::<F>().call(());
-    transfer::encode(&result).map(|parcel| parcel.bytes).map_err(|error| error.to_string())
+    let call = const {
+        &Landing::new(
+            (|| {
+                let result = call::conjure::<F, ()>().call(());
+                transfer::encode(&result).map(|parcel| parcel.bytes).map_err(|error| error.to_string())
+            }) as Exit,
+        )
+    };
+    Pointer(call)
 }

@@ -105,12 +105,15 @@ pub(crate) fn can_fork() -> Result<(), String> {
     }
 }
 
-/// Forks a process that does nothing, and waits for its end: what a start is measured against.
+/// Forks a process that does nothing, and waits for its end: what a start is measured against. With `hooks`, it ends as a
+/// program does that forks by itself: by `exit`, with all hooks.
 #[cfg(feature = "kill-points")]
-pub(crate) fn fork_and_wait() -> io::Result<()> {
-    // SAFETY: the child calls nothing but `_exit`.
+pub(crate) fn fork_and_wait(hooks: bool) -> io::Result<()> {
+    // SAFETY: the child calls nothing but `_exit`; with `hooks` `exit`, in tests that have no other thread which could hold
+    // a lock of libc.
     match unsafe { libc::fork() } {
         ..0 => Err(io::Error::last_os_error()),
+        0 if hooks => std::process::exit(0),
         0 => crate::sys::process::exit_now(0),
         pid => {
             rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()))?;

@@ -70,13 +70,19 @@ pub(crate) fn interruptible(signal: i32) {
     unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
 }
 
-/// Closes standard output and standard error; for tests of what that disturbs.
+/// Has the kernel forget children that end, as if the program ignored SIGCHLD; for tests of what that disturbs.
 #[cfg(feature = "kill-points")]
-pub(crate) fn close_output() {
-    // SAFETY: the standard streams belong to nobody; std treats closed ones as leading nowhere.
-    unsafe {
-        libc::close(1);
-        libc::close(2);
+pub(crate) fn ignore_children() {
+    // SAFETY: SIG_IGN is a valid disposition for SIGCHLD.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Closes the standard streams; for tests of what that disturbs.
+#[cfg(feature = "kill-points")]
+pub(crate) fn close_streams() {
+    for stream in 0..3 {
+        // SAFETY: the standard streams belong to nobody; std treats closed ones as leading nowhere.
+        unsafe { libc::close(stream) };
     }
 }
 

@@ -88,6 +88,7 @@ pub mod io {
         pub const INTR: Self = Self(4);
         pub const INVAL: Self = Self(22);
         pub const MFILE: Self = Self(24);
+        pub const NFILE: Self = Self(23);
         pub const NOMEM: Self = Self(12);
         pub const SRCH: Self = Self(3);
 
@@ -472,7 +473,7 @@ pub mod process {
 
     flags! {
         PidfdFlags: ;
-        WaitIdOptions: EXITED NOHANG;
+        WaitIdOptions: EXITED NOHANG NOWAIT STOPPED;
     }
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -509,6 +510,7 @@ pub mod process {
 
     #[non_exhaustive]
     pub enum WaitId<'fd> {
+        Pid(Pid),
         PidFd(BorrowedFd<'fd>),
     }
 
@@ -584,6 +586,10 @@ pub mod process {
         Err(UNSUPPORTED)
     }
 
+    pub fn setsid() -> Result<Pid> {
+        Err(UNSUPPORTED)
+    }
+
     pub fn fchdir(_: impl AsFd) -> Result<()> {
         Err(UNSUPPORTED)
     }
@@ -621,10 +627,18 @@ pub mod thread {
         }
 
         pub fn set(&mut self, _: usize) {}
+
+        pub fn count(&self) -> u32 {
+            0
+        }
     }
 
     pub fn gettid() -> Pid {
         getpid()
+    }
+
+    pub fn sched_getaffinity(_: Option<Pid>) -> Result<CpuSet> {
+        Err(UNSUPPORTED)
     }
 
     pub fn sched_setaffinity(_: Option<Pid>, _: &CpuSet) -> Result<()> {

@@ -87,7 +87,7 @@ pub(crate) mod fork {
     }
 
     #[cfg(feature = "kill-points")]
-    pub(crate) fn fork_and_wait() -> io::Result<()> {
+    pub(crate) fn fork_and_wait(_: bool) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -126,7 +126,10 @@ pub(crate) mod process {
     pub(crate) fn interruptible(_: i32) {}
 
     #[cfg(feature = "kill-points")]
-    pub(crate) fn close_output() {}
+    pub(crate) fn close_streams() {}
+
+    #[cfg(feature = "kill-points")]
+    pub(crate) fn ignore_children() {}
 }
 
 /// In place of what the loader knows.
@@ -136,6 +139,7 @@ pub(crate) mod text {
     #[derive(Default)]
     pub(crate) struct MainImage {
         pub(crate) text: Range<usize>,
+        pub(crate) fixed: Vec<Range<usize>>,
         pub(crate) holds_anchor: bool,
     }
 

@@ -1,0 +1,474 @@
+//! What must not break it: deaths at bad moments, nothing left to take, and peers that send nonsense.
+
+use std::{
+    fs::File,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use mp_core::{
+    JoinError, Process, StartError, StartMethod, active_children, fork_server_pid,
+    kill_points::{Point, arm},
+    spawn, test_init,
+    transfer::Fd,
+};
+use rustix::{
+    net::SendFlags,
+    process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit},
+};
+
+use crate::common::{End, METHODS, by, open_fds, pipe, program, read_all, sleep_long, tell, text};
+
+/// Runs `body` in a process of its own, whose descriptors and children nobody else changes.
+fn alone<R>(body: impl mp_core::call::Function<(), Output = R>) -> R
+where
+    R: serde::Serialize + serde::de::DeserializeOwned,
+{
+    spawn(body, ()).unwrap().join().unwrap()
+}
+
+/// The processes whose parent this one is, the fork server and zombies among them.
+fn all_children() -> Vec<u32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children =
+        tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    children
+        .flat_map(|all| all.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn a_parent_that_dies_between_two_steps_of_a_start_leaves_nobody_behind() {
+    const NAME: &str = "siege::a_parent_that_dies_between_two_steps_of_a_start_leaves_nobody_behind";
+    if let Ok(case) = std::env::var("MP_IT_CASE") {
+        test_init!();
+        let (method, point, nth) = match case.as_str() {
+            "executed" => (METHODS[0], Point::Executed, 1),
+            "adopted" => (METHODS[0], Point::Adopted, 1),
+            "told" => (METHODS[0], Point::Told, 1),
+            "server executed" => (METHODS[1], Point::Executed, 1),
+            "asked" => (METHODS[1], Point::Asked, 1),
+            "answered" => (METHODS[1], Point::Answered, 1),
+            "asked again" => (METHODS[1], Point::Asked, 2),
+            other => panic!("{other}"),
+        };
+        arm(point, nth);
+        for _ in 0..nth {
+            by(method).spawn(sleep_long, ()).unwrap();
+        }
+        unreachable!("{case} was not reached");
+    }
+    test_init!();
+    // Whether the child or the death of its parent is first is a matter of luck: several times.
+    let cases = [
+        "executed",
+        "adopted",
+        "told",
+        "told",
+        "told",
+        "server executed",
+        "asked",
+        "answered",
+        "asked again",
+    ];
+    for case in cases {
+        // All descendants inherit standard error: `output` returns when the last of them is gone.
+        let begin = Instant::now();
+        let output = program(NAME, |command| {
+            command.env("MP_IT_CASE", case);
+        });
+        let output = output.unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9), "{case}");
+        assert_eq!(text(&output.stderr), "", "{case}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "{case}");
+    }
+}
+
+#[test]
+fn a_stopped_fork_server_is_replaced() {
+    test_init!();
+    alone(|| {
+        let answer = || by(StartMethod::ForkServer).spawn(|x: u32| x + 1, (1,)).unwrap().join().unwrap();
+        answer();
+        let sleeper = by(StartMethod::ForkServer).spawn(sleep_long, ()).unwrap();
+        let first = fork_server_pid().unwrap();
+        kill_process(Pid::from_raw(first.cast_signed()).unwrap(), Signal::STOP).unwrap();
+        assert_eq!(answer(), 2);
+        assert_ne!(fork_server_pid().unwrap(), first);
+        assert!(sleeper.is_alive());
+        sleeper.kill().unwrap();
+        assert!(sleeper.join().is_err());
+        assert_eq!(all_children(), [fork_server_pid().unwrap()]);
+    });
+}
+
+#[test]
+fn a_fork_server_that_is_killed_and_stopped_all_the_time_serves_many_threads() {
+    test_init!();
+    let (reading, writing) = pipe();
+    let child = spawn(
+        |writing: End| {
+            static DONE: AtomicBool = AtomicBool::new(false);
+            let harassing = std::thread::spawn(|| {
+                let signals = [Signal::KILL, Signal::STOP, Signal::KILL, Signal::TERM, Signal::INT];
+                for signal in signals.into_iter().cycle() {
+                    if DONE.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // By its name as well: the number may be another process's by now.
+                    if let Some(pid) = fork_server_pid()
+                        && std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                            .is_ok_and(|name| name.starts_with("mp-fork-server"))
+                    {
+                        let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal);
+                    }
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+            });
+            let returned: usize = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let start = || {
+                                let theirs = Fd(writing.0.try_clone().unwrap());
+                                let child = by(StartMethod::ForkServer)
+                                    .spawn(|writing: End| tell(&writing, "x"), (theirs,));
+                                child.unwrap().join().unwrap();
+                            };
+                            (0..15).map(|_| start()).count()
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            });
+            DONE.store(true, Ordering::Relaxed);
+            harassing.join().unwrap();
+            assert!(active_children().is_empty());
+            returned
+        },
+        (writing,),
+    );
+    assert_eq!(child.unwrap().join().unwrap(), 120);
+    assert_eq!(read_all(&reading).len(), 120);
+}
+
+#[test]
+fn a_hundred_threads_start_at_once() {
+    test_init!();
+    std::thread::scope(|scope| {
+        for i in 0..100_u32 {
+            scope.spawn(move || {
+                let child = by(METHODS[i as usize % 2]).spawn(|x: u32| x, (i,)).unwrap();
+                assert_eq!(child.join().unwrap(), i);
+            });
+        }
+    });
+}
+
+#[test]
+fn without_descriptors_a_start_is_an_error_and_nothing_is_lost() {
+    test_init!();
+    for warm in [false, true] {
+        let child = Process::new().open_files(64).spawn(
+            |warm: bool| {
+                let start = |method| by(method).spawn(|x: u32| x, (5,));
+                let both = || {
+                    METHODS.iter().for_each(|method| assert_eq!(start(*method).unwrap().join().unwrap(), 5))
+                };
+                if warm {
+                    both();
+                }
+                let mut refused = 0;
+                // From none to more than enough.
+                for left in 0..20 {
+                    let mut taken: Vec<File> = Vec::new();
+                    while let Ok(file) = File::open("/dev/null") {
+                        taken.push(file);
+                    }
+                    taken.truncate(taken.len() - left);
+                    for method in METHODS {
+                        match start(method) {
+                            Ok(child) => match child.join() {
+                                Ok(result) => assert_eq!(result, 5),
+                                Err(error) => panic!("{left} left: {error}"),
+                            },
+                            Err(StartError::System { .. } | StartError::Exec { .. }) => refused += 1,
+                            Err(error) => panic!("{left} left: {error}"),
+                        }
+                    }
+                    assert!(active_children().is_empty());
+                }
+                assert!(refused >= 8, "{refused}");
+                both();
+                let before = open_fds();
+                both();
+                assert_eq!(open_fds(), before);
+                assert_eq!(all_children(), [fork_server_pid().unwrap()]);
+            },
+            (warm,),
+        );
+        child.unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn descriptors_that_others_take_at_any_moment_cost_an_error_at_most() {
+    test_init!();
+    let child = Process::new().open_files(40).spawn(
+        || {
+            static DONE: AtomicBool = AtomicBool::new(false);
+            let taking = std::thread::spawn(|| {
+                while !DONE.load(Ordering::Relaxed) {
+                    let taken: Vec<_> =
+                        std::iter::repeat_with(|| File::open("/dev/null")).map_while(Result::ok).collect();
+                    drop(taken);
+                }
+            });
+            let (mut started, mut refused) = (0, 0);
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while (started < 20 || refused < 20) && Instant::now() < deadline {
+                for method in METHODS {
+                    match by(method).spawn(|x: u32| x, (5,)) {
+                        // The result needs none; what keeps the child from being heard is an error, too.
+                        Ok(child) => started += u32::from(child.join().is_ok()),
+                        Err(StartError::System { .. } | StartError::Exec { .. }) => refused += 1,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+            DONE.store(true, Ordering::Relaxed);
+            taking.join().unwrap();
+            assert!(active_children().is_empty());
+            let server = fork_server_pid();
+            assert!(all_children().into_iter().all(|pid| Some(pid) == server));
+            (started, refused)
+        },
+        (),
+    );
+    let (started, refused) = child.unwrap().join().unwrap();
+    assert!(started > 0 && refused > 0, "{started} {refused}");
+}
+
+#[test]
+fn handles_that_do_not_fit_the_child_are_an_error() {
+    test_init!();
+    for method in METHODS {
+        let child = by(method).open_files(10).spawn(
+            |method| {
+                let files: Vec<End> = (0..4).map(|_| Fd(File::open("/dev/null").unwrap())).collect();
+                // Each file once here, once on its way: more than there may be.
+                by(method)
+                    .spawn(|files: Vec<End>| files.len(), (files,))
+                    .map(|_| ())
+                    .map_err(|e| e.to_string())
+            },
+            (method,),
+        );
+        let error = child.unwrap().join().unwrap().unwrap_err();
+        assert!(error.contains("Too many open files"), "{error}");
+        // More than the child may have come back.
+        let back = by(method).open_files(16).spawn(
+            |_files: Vec<End>| {
+                (0..9).map_while(|_| File::open("/dev/null").ok().map(Fd)).collect::<Vec<End>>()
+            },
+            ((0..40).map(|_| Fd(File::open("/dev/null").unwrap())).collect::<Vec<End>>(),),
+        );
+        assert!(back.unwrap().join().unwrap().len() < 9);
+    }
+}
+
+#[test]
+fn without_processes_a_start_is_an_error_and_works_again_later() {
+    const NAME: &str = "siege::without_processes_a_start_is_an_error_and_works_again_later";
+    let output = program(NAME, |command| {
+        // The superuser may have as many as he likes.
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534);
+        }
+    });
+    let Some(output) = output else {
+        test_init!();
+        let limit = getrlimit(Resource::Nproc);
+        setrlimit(Resource::Nproc, Rlimit { current: Some(1), ..limit }).unwrap();
+        for method in METHODS {
+            let error = by(method).spawn(|| (), ()).unwrap_err();
+            assert!(matches!(error, StartError::Exec { .. } | StartError::System { .. }), "{error}");
+        }
+        setrlimit(Resource::Nproc, limit).unwrap();
+        for method in METHODS {
+            let child = by(method).spawn(|| 1, ()).unwrap();
+            assert_eq!(child.join().unwrap(), 1);
+        }
+        println!("refused, then started");
+        return;
+    };
+    assert!(text(&output.stdout).contains("refused, then started"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_fork_of_the_program_s_own_making_ends_without_touching_its_parent_s_children() {
+    test_init!();
+    alone(|| {
+        // No other thread, so that the fork may run the hooks: starts are made by the main thread of this process.
+        let daemon = by(METHODS[0]).daemon(true).spawn(sleep_long, ()).unwrap();
+        let ordinary = by(METHODS[1]).spawn(sleep_long, ()).unwrap();
+        let server = fork_server_pid();
+        // Were it to wait for `ordinary`, it would never end.
+        mp_core::kill_points::fork_and_exit().unwrap();
+        assert!(daemon.is_alive() && ordinary.is_alive());
+        let next = by(METHODS[1]).spawn(|| (), ()).unwrap();
+        next.join().unwrap();
+        assert_eq!(fork_server_pid(), server);
+        ordinary.kill().unwrap();
+        assert!(ordinary.join().is_err());
+    });
+}
+
+#[test]
+fn the_role_cannot_be_taken_from_a_child() {
+    test_init!();
+    const ROLE: &str = "MP_CORE_ROLE";
+    for method in METHODS {
+        let changed =
+            [by(method).env_remove(ROLE), by(method).env(ROLE, "1:0"), by(method).env_clear().env(ROLE, "")];
+        for process in changed {
+            assert_eq!(process.spawn(|x: u8| x, (3,)).unwrap().join().unwrap(), 3);
+        }
+    }
+}
+
+#[test]
+fn the_environment_of_the_caller_counts_not_that_of_its_fork_server() {
+    test_init!();
+    alone(|| {
+        let look = || {
+            let child = by(StartMethod::ForkServer)
+                .spawn(|| ["MP_NEW", "MP_OLD"].map(|name| std::env::var(name).ok()), ())
+                .unwrap();
+            assert_eq!(child.start_method(), StartMethod::ForkServer);
+            child.join().unwrap()
+        };
+        let set = mp_core::kill_points::set_env;
+        set("MP_OLD", Some("1"));
+        assert_eq!(look(), [None, Some("1".to_owned())]);
+        let server = fork_server_pid();
+        set("MP_NEW", Some("2"));
+        set("MP_OLD", None);
+        assert_eq!(look(), [Some("2".to_owned()), None]);
+        assert_eq!(fork_server_pid(), server);
+    });
+}
+
+#[test]
+fn names_and_directories_may_be_anything() {
+    test_init!();
+    for method in METHODS {
+        for name in
+            ["", "\0", "a\0b\n\u{1b}[31m", "\u{1f980}\u{1f980}\u{1f980}\u{1f980}\u{1f980}", "%s -- 'x' \\"]
+        {
+            let child = by(method).name(name).spawn(|| mp_core::current_process().name, ()).unwrap();
+            assert_eq!(child.name(), name);
+            assert_eq!(child.join().unwrap(), name);
+        }
+        let error = by(method).current_dir("/a\0b").spawn(|| (), ()).unwrap_err();
+        assert!(matches!(error, StartError::CurrentDir { .. }), "{error}");
+        let error = by(method).current_dir("/proc/self/status").spawn(|| (), ()).unwrap_err();
+        assert!(matches!(error, StartError::CurrentDir { .. }), "{error}");
+    }
+}
+
+#[test]
+fn an_argument_of_one_gibibyte_arrives() {
+    test_init!();
+    let size = 1 << 30;
+    let check = |text: String| (text.len(), text.bytes().step_by(4096).all(|byte| byte == b'x'));
+    let child = spawn(check, ("x".repeat(size),)).unwrap();
+    assert_eq!(child.join().unwrap(), (size, true));
+}
+
+#[test]
+fn joins_that_give_up_leave_nothing_to_watch() {
+    test_init!();
+    alone(|| {
+        for _ in 0..20 {
+            let child = spawn(|| std::thread::sleep(Duration::from_millis(5)), ()).unwrap();
+            let active = active_children().pop();
+            std::thread::scope(|scope| {
+                for i in 0..4 {
+                    let (child, active) = (&child, &active);
+                    scope.spawn(move || {
+                        while child.is_alive() {
+                            let time = Duration::from_micros(100 * i);
+                            match i {
+                                0 => drop(child.join_timeout(time)),
+                                _ => drop(active.as_ref().map(|child| child.join_timeout(time))),
+                            }
+                        }
+                    });
+                }
+            });
+            assert!(!child.is_alive());
+            // What the reaper watches now is its bell alone; a process that has ended would wake it again and again.
+            let watched: usize = std::fs::read_dir("/proc/self/fdinfo")
+                .unwrap()
+                .flatten()
+                .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
+                .map(|info| info.lines().filter(|line| line.starts_with("tfd:")).count())
+                .sum();
+            assert_eq!(watched, 1);
+        }
+    });
+}
+
+/// The wire of this process, a child: its only socket.
+fn own_wire() -> OwnedFd {
+    let (number, _) = open_fds().into_iter().find(|(_, target)| target.starts_with("socket:")).unwrap();
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+    rustix::process::pidfd_getfd(own.unwrap(), number, rustix::process::PidfdGetfdFlags::empty()).unwrap()
+}
+
+#[test]
+fn a_child_that_reports_nonsense_is_an_error_of_its_join() {
+    test_init!();
+    let reports: [&[u8]; 9] = [
+        &[],
+        &[0],
+        &[0, 0, 0, 0],
+        // A frame of no known kind; one that is cut off; one that claims to lie in a descriptor.
+        &[0, 0, 0, 0, 0, 77],
+        &[0, 0, 0, 0, 0, 1, 0, 200, 1],
+        &[0, 0, 0, 0, 1],
+        // One that claims a thousand descriptors, and four billion.
+        &[0xe8, 3, 0, 0, 0, 1, 0, 1, 2],
+        &[0xff, 0xff, 0xff, 0xff, 0],
+        // A result of another type.
+        &[0, 0, 0, 0, 0, 1, 0, 2, 0xff, 0xff],
+    ];
+    for method in METHODS {
+        for report in reports {
+            let (hold, release) = pipe();
+            let child = by(method).spawn(
+                |report: Vec<u8>, hold: End| -> Option<String> {
+                    let wire = own_wire();
+                    rustix::net::send(&wire, &report, SendFlags::empty()).unwrap();
+                    // Another process keeps the wire open, so that there is no end of file.
+                    let holding = |_wire: End, hold: End| drop(read_all(&hold));
+                    Process::new().detached(true).spawn(holding, (Fd(File::from(wire)), hold)).unwrap();
+                    std::process::exit(0)
+                },
+                (report.to_vec(), hold),
+            );
+            let child = child.unwrap();
+            let error = child.join_timeout(Duration::from_secs(60)).unwrap_err();
+            drop(release);
+            let expected = matches!(
+                error,
+                JoinError::ResultNotSent { .. }
+                    | JoinError::ResultUndecodable { .. }
+                    | JoinError::Exited { .. }
+            );
+            assert!(expected, "{report:?}: {error}");
+        }
+    }
+}
