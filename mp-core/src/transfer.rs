@@ -24,7 +24,7 @@
 
 use std::{
     any::type_name,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ops::{Deref, DerefMut},
 };
 
@@ -128,9 +128,55 @@ enum Slot {
     Taken,
 }
 
+/// The transfers of this thread that are open, one inside the other. One without handles, the usual kind, is a depth and
+/// nothing else.
+struct Transfers<T> {
+    depth: Cell<u32>,
+    /// The depth of the last one in `begun`; 0 if there is none.
+    top: Cell<u32>,
+    /// Those that hold something, and `top` before each.
+    begun: RefCell<Vec<(u32, T)>>,
+}
+
+impl<T: Default> Transfers<T> {
+    const fn new() -> Self {
+        Self { depth: Cell::new(0), top: Cell::new(0), begun: RefCell::new(Vec::new()) }
+    }
+
+    #[inline]
+    fn open(&self) {
+        self.depth.set(self.depth.get() + 1);
+    }
+
+    /// Closes the innermost one, and returns what it holds, if anything.
+    #[inline]
+    fn close(&self) -> Option<T> {
+        let depth = self.depth.replace(self.depth.get().saturating_sub(1));
+        if depth == 0 || self.top.get() != depth {
+            return None;
+        }
+        let (below, transfer) = self.begun.borrow_mut().pop()?;
+        self.top.set(below);
+        Some(transfer)
+    }
+
+    /// Works on the innermost one; `None` if none is open.
+    fn innermost<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let depth = self.depth.get();
+        if depth == 0 {
+            return None;
+        }
+        let mut begun = self.begun.borrow_mut();
+        if self.top.get() != depth {
+            begun.push((self.top.replace(depth), T::default()));
+        }
+        begun.last_mut().map(|(_, transfer)| work(transfer))
+    }
+}
+
 thread_local! {
-    static OUTGOING: RefCell<Vec<Outgoing>> = const { RefCell::new(Vec::new()) };
-    static INCOMING: RefCell<Vec<Incoming>> = const { RefCell::new(Vec::new()) };
+    static OUTGOING: Transfers<Outgoing> = const { Transfers::new() };
+    static INCOMING: Transfers<Incoming> = const { Transfers::new() };
 }
 
 /// Closes the innermost transfer also when a `Serialize` panics.
@@ -138,7 +184,7 @@ struct CloseOutgoing;
 
 impl Drop for CloseOutgoing {
     fn drop(&mut self) {
-        OUTGOING.with_borrow_mut(|open| drop(open.pop()));
+        drop(OUTGOING.with(Transfers::close));
     }
 }
 
@@ -146,9 +192,8 @@ struct CloseIncoming;
 
 impl Drop for CloseIncoming {
     fn drop(&mut self) {
-        // Taken out of the cell first: closing a handle may run code that opens a transfer of its own.
-        let closed = INCOMING.with_borrow_mut(Vec::pop);
-        drop(closed);
+        // Taken out first: closing a handle may run code that opens a transfer of its own.
+        drop(INCOMING.with(Transfers::close));
     }
 }
 
@@ -170,11 +215,11 @@ pub fn encode_into<T: Serialize + ?Sized>(
     value: &T,
     buffer: &mut Vec<u8>,
 ) -> Result<Vec<Handle>, EncodeError> {
-    OUTGOING.with_borrow_mut(|open| open.push(Outgoing::default()));
+    OUTGOING.with(Transfers::open);
     let close = CloseOutgoing;
     let result = codec::append(value, buffer);
-    let transfer = OUTGOING.with_borrow_mut(|open| open.last_mut().map(std::mem::take)).unwrap_or_default();
-    drop(close);
+    std::mem::forget(close);
+    let transfer = OUTGOING.with(Transfers::close).unwrap_or_default();
     match result {
         Ok(()) => Ok(transfer.handles),
         Err(error) => Err(EncodeError {
@@ -223,13 +268,18 @@ pub fn encode_each<'a, T: Serialize + 'a>(
 /// # Errors
 /// [`DecodeError`] if the bytes or the descriptors do not make up a `T`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T, DecodeError> {
-    let slots = fds.into_iter().map(Slot::Fd).collect();
-    INCOMING.with_borrow_mut(|open| open.push(Incoming { slots, cause: None }));
+    INCOMING.with(Transfers::open);
     let close = CloseIncoming;
+    if !fds.is_empty() {
+        let slots = fds.into_iter().map(Slot::Fd).collect();
+        INCOMING.with(|open| open.innermost(|transfer| transfer.slots = slots));
+    }
     let result = codec::read(bytes);
     result.map_err(|error| {
-        let cause =
-            INCOMING.with_borrow_mut(|open| open.last_mut().and_then(|transfer| transfer.cause.take()));
+        let cause = INCOMING.with(|open| {
+            let begun = open.top.get() == open.depth.get();
+            begun.then(|| open.innermost(|transfer| transfer.cause.take())).flatten().flatten()
+        });
         drop(close);
         DecodeError { type_name: type_name::<T>(), cause: cause.unwrap_or_else(|| error.to_string()) }
     })
@@ -274,16 +324,19 @@ pub fn attach_region(region: &Region) -> Result<u32, String> {
 }
 
 fn attach(add: impl FnOnce(&mut Vec<Handle>) -> Result<usize, String>) -> Result<u32, String> {
-    OUTGOING.with_borrow_mut(|open| {
-        let transfer = open.last_mut().ok_or_else(|| {
-            "a handle can only be serialised while it is sent to another process: as an argument, a result, or \
-             a message of a queue or a pipe"
-                .to_owned()
-        })?;
-        let index = add(&mut transfer.handles)
-            .and_then(|index| u32::try_from(index).map_err(|_| "a message holds too many handles".to_owned()));
-        index.inspect_err(|cause| transfer.cause = Some(cause.clone()))
-    })
+    let attached = OUTGOING.with(|open| {
+        open.innermost(|transfer| {
+            let index = add(&mut transfer.handles).and_then(|index| {
+                u32::try_from(index).map_err(|_| "a message holds too many handles".to_owned())
+            });
+            index.inspect_err(|cause| transfer.cause = Some(cause.clone()))
+        })
+    });
+    attached.ok_or_else(|| {
+        "a handle can only be serialised while it is sent to another process: as an argument, a result, or a message \
+         of a queue or a pipe"
+            .to_owned()
+    })?
 }
 
 /// For the `Deserialize` of a handle: takes descriptor `index` out of the open transfer.
@@ -319,15 +372,16 @@ pub fn take_region(index: u32) -> Result<Region, String> {
 }
 
 fn take<R>(index: u32, from: impl FnOnce(&mut Slot) -> Result<R, String>) -> Result<R, String> {
-    INCOMING.with_borrow_mut(|open| {
-        let transfer =
-            open.last_mut().ok_or("a handle can only be deserialised from a message of another process")?;
-        let result = match transfer.slots.get_mut(index as usize) {
-            Some(slot) => from(slot),
-            None => Err(format!("the message carries no handle with index {index}")),
-        };
-        result.inspect_err(|cause| transfer.cause = Some(cause.clone()))
-    })
+    let taken = INCOMING.with(|open| {
+        open.innermost(|transfer| {
+            let result = match transfer.slots.get_mut(index as usize) {
+                Some(slot) => from(slot),
+                None => Err(format!("the message carries no handle with index {index}")),
+            };
+            result.inspect_err(|cause| transfer.cause = Some(cause.clone()))
+        })
+    });
+    taken.ok_or_else(|| "a handle can only be deserialised from a message of another process".to_owned())?
 }
 
 /// A file, a socket or any other owner of a descriptor, as a serde value that travels between processes.

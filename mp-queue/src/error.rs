@@ -62,6 +62,9 @@ pub enum GetError {
     /// The message's handles could not be received; it is still in the queue.
     #[error("the message cannot be got: its handles could not be received: {0}")]
     Handles(io::Error),
+    /// More processes than the queue can account for get from it ([`JoinableQueue`](crate::JoinableQueue) only).
+    #[error("the message cannot be got: more than 1000 living processes get from this queue")]
+    TooManyConsumers,
     /// The shared memory was overwritten.
     #[error("the queue cannot be used: its shared memory is corrupt")]
     Corrupt,
@@ -77,4 +80,46 @@ impl From<shared::GetError> for GetError {
             _ => Self::Corrupt,
         }
     }
+}
+
+/// Not all of many values were put.
+#[derive(Debug, thiserror::Error)]
+#[error("only the first {put} values were put: {cause}")]
+#[non_exhaustive]
+pub struct PutManyError {
+    /// How many were put, all from the front.
+    pub put: usize,
+    /// Why the next one was not.
+    #[source]
+    pub cause: PutError,
+}
+
+/// A [`JoinableQueue`](crate::JoinableQueue) was not joined.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Processes died between getting messages and saying that they are done.
+    #[error("{tasks} tasks of the queue were lost with the processes that had got them")]
+    Lost {
+        /// How many messages that were.
+        tasks: u64,
+    },
+    /// Not all messages were done when the time-out had passed.
+    #[error("the queue's tasks were not done in time")]
+    TimedOut,
+    /// The shared memory was overwritten.
+    #[error("the queue cannot be joined: its shared memory is corrupt")]
+    Corrupt,
+}
+
+/// `task_done` was called more often than this process has got messages.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// There is nothing that this process has got and not done.
+    #[error("task_done was called more often than this process has got messages")]
+    TooMany,
+    /// The shared memory was overwritten.
+    #[error("a task of the queue cannot be done: its shared memory is corrupt")]
+    Corrupt,
 }

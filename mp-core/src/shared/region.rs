@@ -293,12 +293,15 @@ impl Window {
         self.mapping.write(offset, from)
     }
 
-    /// Takes pages for the whole window now, so that a full memory is an error here and not a crash later.
+    /// Takes pages for a part of the window now, so that a full memory is an error here and not a crash later.
     ///
     /// # Errors
-    /// [`RegionError::System`] if there is no memory.
-    pub fn reserve(&self) -> Result<(), RegionError> {
-        self.fallocate(FallocateFlags::empty(), 0..self.len(), "reserved")
+    /// [`RegionError::System`] if there is no memory, [`RegionError::Corrupt`] if the range is not inside the window.
+    pub fn reserve(&self, range: Range<usize>) -> Result<(), RegionError> {
+        if range.end > self.len() {
+            return Err(RegionError::Corrupt("a part lies outside of its window"));
+        }
+        self.fallocate(FallocateFlags::empty(), range, "reserved")
     }
 
     /// Gives the pages of the window back, except the one with the byte at `keep`; what is given back reads as zeros.

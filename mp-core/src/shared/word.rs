@@ -24,11 +24,13 @@ const SPIN: Duration = Duration::from_micros(20);
 
 shared_struct! {
     /// A counter that can be waited for.
+    ///
+    /// The right comes first, so that the word is next to the state that its owner puts behind it.
     pub struct Word {
+        right: Gate,
         word: AtomicU32,
         /// Where the last change was made: a hint for spinning, nothing else.
         cpu: AtomicU32,
-        right: Gate,
     }
 }
 
@@ -89,6 +91,16 @@ impl Word {
     pub fn advance_quietly(&self) {
         self.note_cpu();
         self.word.fetch_add(2, Ordering::Release);
+    }
+
+    /// Makes the sleeper look again, if there is one, though nothing was counted: for an end, which can be seen elsewhere.
+    ///
+    /// Only one thread of all processes may be here at a time, as for [`Word::advance`]. A death in here may leave the
+    /// sleeper asleep, so that it must sleep in slices.
+    pub fn call(&self) {
+        if self.word.fetch_and(!SLEEPER, Ordering::Release) & SLEEPER != 0 {
+            futex::wake(&self.word, 1);
+        }
     }
 
     /// Counts one change, unless a bell was asked for ([`Word::arm`]): then the count as it is.

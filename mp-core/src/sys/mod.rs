@@ -14,6 +14,8 @@ mod unsupported;
 #[cfg(not(all(target_os = "linux", not(mp_unsupported))))]
 use unsupported as system;
 
+#[cfg(mp_loom)]
+pub(crate) mod cells;
 pub(crate) mod image;
 pub(crate) mod map;
 pub mod os;

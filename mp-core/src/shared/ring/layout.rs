@@ -8,31 +8,70 @@ use crate::{
 };
 
 /// The size of the smallest segment; each next one is twice as large.
-pub(super) const BASE: usize = 64 * 1024;
+pub(super) const BASE: usize = if cfg!(mp_loom) { 32 } else { 64 * 1024 };
 /// The largest has 64 GiB.
-pub(super) const SEGMENTS: usize = 21;
+pub(super) const SEGMENTS: usize = if cfg!(mp_loom) { 4 } else { 21 };
 /// The address space of all segments of one ring, in the file.
 pub(super) const AREA: u64 = (BASE as u64) << SEGMENTS;
-/// Segments up to this size are kept when the ring was drained.
-pub(super) const KEPT: usize = 8 * 1024 * 1024;
-/// The 31 bits of a count.
-pub(super) const COUNT: u32 = u32::MAX >> 1;
-/// Room that is always left for a jump or the end.
+/// Pages of segments up to this size are kept, whatever happens.
+pub(super) const SMALL: u64 = if cfg!(mp_loom) { 16 } else { 1024 * 1024 };
+/// Pages of a segment up to this size are kept when it was drained, if it is so large for the sake of its messages.
+pub(super) const KEPT: u64 = 32 * 1024 * 1024;
+/// Messages of up to so many bytes get a segment with room for several.
+const ROOMY: u64 = if cfg!(mp_loom) { 0 } else { 8 * 1024 * 1024 };
+/// How many bytes of a large segment are reserved at a time.
+pub(super) const RESERVED: u64 = 1024 * 1024;
+/// Room that is always left for a jump.
 pub(super) const RESERVE: u64 = 8;
 
 shared_struct! {
-    /// One side: who may move, how often it has moved, and where it stands.
+    /// One side: who may move, and where it stands.
+    ///
+    /// In three groups by who writes when: what only the gate's holder touches, the right to sleep, and the position, which
+    /// the other side reads. The word of `moves` is its last part, so that it and both slots share one cache line.
     #[repr(align(128))]
     pub(super) struct Side {
         pub(super) gate: Gate,
         /// The other side as the gate's holder last saw it, so that it need not look each time.
-        pub(super) seen_count: AtomicU64,
-        pub(super) seen_place: AtomicU64,
-        pub(super) seen_bytes: AtomicU64,
+        pub(super) seen: Seen,
+        /// Producers: the largest record since the last wrap, for the choice of the segment.
+        pub(super) most: AtomicU64,
+        /// Producers: the place up to which there are pages.
+        pub(super) reserved: AtomicU64,
+        _fill: AtomicU64,
         pub(super) moves: Word,
-        pub(super) slots: [[AtomicU64; 3]; 2],
+        slots: [[AtomicU64; 3]; 2],
         /// See [`Bell`].
         pub(super) rung: AtomicU64,
+    }
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(mp_loom, mp_unsupported))))]
+const _: () = assert!(std::mem::offset_of!(Side, slots) % 64 == 8, "a position spans two cache lines");
+
+shared_struct! {
+    /// A state of the other side. Its parts may be of different age after a death; each is too old at worst.
+    pub(super) struct Seen {
+        pub(super) items: AtomicU64,
+        pub(super) place: AtomicU64,
+        pub(super) bytes: AtomicU64,
+    }
+}
+
+impl Seen {
+    pub(super) fn load(&self) -> Result<State, Broken> {
+        Ok(State {
+            place: Place::unpack(self.place.load(Ordering::Relaxed))?,
+            bytes: self.bytes.load(Ordering::Relaxed),
+            items: self.items.load(Ordering::Relaxed),
+            note: 0,
+        })
+    }
+
+    pub(super) fn store(&self, state: State) {
+        self.items.store(state.items, Ordering::Relaxed);
+        self.place.store(state.place.pack(), Ordering::Relaxed);
+        self.bytes.store(state.bytes, Ordering::Relaxed);
     }
 }
 
@@ -58,7 +97,9 @@ pub(super) struct Place {
     pub(super) offset: u64,
 }
 
-pub(super) const OFFSET_BITS: u32 = 58;
+const OFFSET_BITS: u32 = 58;
+/// How often a state is looked at that changes at each look.
+const LOOKS: u32 = 1 << 24;
 
 impl Place {
     pub(super) fn pack(self) -> u64 {
@@ -75,12 +116,31 @@ impl Place {
     }
 }
 
-/// A side's state: where it stands, how many bytes it has moved so far, and (producers) whether the end was put.
+/// A side's state.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct State {
     pub(super) place: Place,
+    /// How many bytes it has moved so far, modulo 2^64.
     pub(super) bytes: u64,
-    pub(super) ended: bool,
+    /// How many messages it has moved so far, modulo 2^48.
+    pub(super) items: u64,
+    /// Producers: 1 if the ring was closed. Consumers: who took the last messages.
+    pub(super) note: u16,
+}
+
+const NOTE_BITS: u32 = u16::BITS;
+const ITEMS: u64 = u64::MAX >> NOTE_BITS;
+
+impl State {
+    /// The state after `items` more messages with `need` bytes in all, the last of which ends there.
+    pub(super) fn after(self, items: u64, place: Place, need: u64) -> Self {
+        Self { place: place.forward(need), bytes: self.bytes.wrapping_add(need), items: (self.items + items) & ITEMS, ..self }
+    }
+
+    /// How many messages this side is ahead of the other one.
+    pub(super) fn ahead_of(self, items: u64) -> u64 {
+        self.items.wrapping_sub(items) & ITEMS
+    }
 }
 
 /// Something in shared memory cannot be.
@@ -95,35 +155,46 @@ impl From<GateError> for Broken {
 
 impl Side {
     /// The state after `count` moves; only the gate's holder, or one that checks the count again, may trust it.
+    #[inline]
     pub(super) fn load(&self, count: u32) -> Result<State, Broken> {
-        let [place, bytes, ended] = &self.slots[(count & 1) as usize];
+        let [place, bytes, items] = &self.slots[(count & 1) as usize];
+        let items = items.load(Ordering::Relaxed);
         Ok(State {
             place: Place::unpack(place.load(Ordering::Relaxed))?,
             bytes: bytes.load(Ordering::Relaxed),
-            ended: ended.load(Ordering::Relaxed) != 0,
+            items: items >> NOTE_BITS,
+            note: items as u16,
         })
     }
 
-    /// The count and the state as the other side sees them.
-    pub(super) fn observe(&self) -> Result<(u32, State), Broken> {
-        loop {
+    /// How many messages the state before the last move counted, if nobody has written its slot since.
+    pub(super) fn items_before(&self, count: u32) -> u64 {
+        self.slots[(count.wrapping_add(1) & 1) as usize][2].load(Ordering::Relaxed) >> NOTE_BITS
+    }
+
+    /// The state as the other side sees it.
+    pub(super) fn observe(&self) -> Result<State, Broken> {
+        // Honest peers let some look succeed; the others must not hold anybody up for ever.
+        for _ in 0..LOOKS {
             let count = self.moves.count();
             let state = self.load(count);
             fence(Ordering::Acquire);
             // A copy is only written after the count has moved past it: an unchanged count means an untorn copy.
             if self.moves.count() == count {
-                return Ok((count, state?));
+                return state;
             }
         }
+        Err(Broken)
     }
 
     /// Writes the copy that becomes valid with the next move.
+    #[inline]
     fn prepare(&self, count: u32, state: State) {
         fence(Ordering::Release);
-        let [place, bytes, ended] = &self.slots[(count.wrapping_add(1) & 1) as usize];
+        let [place, bytes, items] = &self.slots[(count.wrapping_add(1) & 1) as usize];
         place.store(state.place.pack(), Ordering::Relaxed);
         bytes.store(state.bytes, Ordering::Relaxed);
-        ended.store(state.ended.into(), Ordering::Relaxed);
+        items.store(state.items << NOTE_BITS | u64::from(state.note), Ordering::Relaxed);
     }
 
     pub(super) fn bell(&self) -> Bell<'_> {
@@ -138,6 +209,7 @@ impl Side {
     }
 
     /// Makes `state` the valid one and wakes who waits for it, in one step.
+    #[inline]
     pub(super) fn commit(&self, count: u32, state: State, wake: Wake<'_>) {
         self.prepare(count, state);
         kill_point!(SlotWritten);
@@ -153,8 +225,9 @@ pub(super) fn size_of_segment(segment: usize) -> u64 {
     (BASE as u64) << segment
 }
 
-pub(super) fn physical(place: Place) -> u64 {
-    place.offset % size_of_segment(place.segment)
+pub(super) fn physical(place: Place) -> usize {
+    // The sizes are powers of two.
+    (place.offset & (size_of_segment(place.segment) - 1)) as usize
 }
 
 /// How many bytes of the producers' segment hold messages; `None` if that cannot be.
@@ -164,20 +237,31 @@ pub(super) fn used(put: Place, get: Place) -> Option<u64> {
     put.offset.checked_sub(begin)
 }
 
-/// The segment in which to go on; `None` if all that are large enough are in use.
-pub(super) fn next_segment(put: usize, get: usize, empty: bool, need: u64) -> Option<usize> {
-    let fits = |segment: &usize| size_of_segment(*segment) >= need + RESERVE;
-    // Room for several of a large message, so that one can be put while another is got.
-    let roomy =
-        |segment: &usize| size_of_segment(*segment) >= (4 * need).min(need.max(KEPT as u64)) + RESERVE;
-    if empty {
-        // Nothing is in use but the place where the consumers will find the jump.
-        return if size_of_segment(put) <= KEPT as u64 && fits(&put) && roomy(&put) {
-            Some(put)
-        } else {
-            (0..SEGMENTS).find(roomy).or_else(|| (0..SEGMENTS).find(fits))
-        };
-    }
-    // In use are the consumers' segment and those up to the producers'.
-    (put + 1..SEGMENTS).filter(|segment| *segment != get).find(fits)
+/// Whether a segment is the right size for records of `need` bytes: with room for several of a large one, so that one can
+/// be put while another is got.
+fn roomy(segment: usize, need: u64) -> bool {
+    size_of_segment(segment) >= need.saturating_mul(4).min(need.max(ROOMY)).saturating_add(RESERVE)
+}
+
+/// Whether a segment is large for the sake of a backlog, and not of messages of up to `most` bytes.
+pub(super) fn oversized(segment: usize, most: u64) -> bool {
+    let size = size_of_segment(segment);
+    size > SMALL && most.saturating_mul(if cfg!(mp_loom) { 2 } else { 8 }) < size
+}
+
+/// The segment to begin with, when no other is in use than the one left, for records of up to `need` bytes.
+pub(super) fn first_segment(need: u64) -> Option<usize> {
+    let fits = |segment: &usize| size_of_segment(*segment) >= need.saturating_add(RESERVE);
+    (0..SEGMENTS).find(|segment| roomy(*segment, need)).or_else(|| (0..SEGMENTS).find(fits))
+}
+
+/// The segment in which to go on, when those between `get` and `put` are in use; `None` if there is none that is large
+/// enough.
+///
+/// In use are the consumers' and others up to the producers', never a larger one: the producers go to a smaller one only
+/// when the consumers are in the same as they ([`first_segment`]), and else only up.
+pub(super) fn larger_segment(put: usize, get: usize, need: u64) -> Option<usize> {
+    (put + 1..SEGMENTS)
+        .filter(|segment| *segment != get)
+        .find(|segment| size_of_segment(*segment) >= need.saturating_add(RESERVE))
 }

@@ -10,38 +10,48 @@
 //! all, the producer leaves a *jump* and goes on in a larger segment; when the ring was drained, it goes back. Pages of
 //! large segments are given back when they are left.
 
+//!
+//! [`README.md`](https://docs.rs/crate/mp-core/latest/source/src/shared/ring/README.md) beside this file has the states, the
+//! races and the deaths.
+
+mod batch;
 mod error;
 mod get;
+#[cfg(not(mp_loom))]
+mod ground;
 mod layout;
+#[cfg(mp_loom)]
+#[path = "model.rs"]
+mod ground;
+#[cfg(all(test, mp_loom))]
+mod models;
 mod pace;
 mod put;
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Instant,
-};
+use std::time::Instant;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    arena::Slot,
     bell::{Bell, Slept, Waited},
     gate::{Gate, GateError, GateGuard},
-    region::{RegionError, Window},
+    region::RegionError,
     word::Word,
 };
 use crate::sync::Ordering;
 
+pub use batch::Batch;
 pub use error::{GetError, PutError};
-use layout::{AREA, BASE, COUNT, Header, Place, SEGMENTS, State, physical};
-use pace::Pace;
+pub use get::{Got, LastTaken, Taking};
+use ground::Ground;
+use layout::{Broken, Header, State};
 
 /// A record begins with `kind << 56 | length`.
 const KIND: u32 = 56;
 const PLAIN: u64 = 0;
 const TAGGED: u64 = 1;
 const JUMP: u64 = 2;
-const END: u64 = 3;
+
 /// What a new ring is like.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RingOptions {
@@ -64,18 +74,9 @@ pub enum Wake<'a> {
 }
 
 /// A ring of messages; a cheap handle that travels.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ring {
-    headers: Slot<[Header; 2]>,
-    index: usize,
-    local: Arc<Local>,
-}
-
-/// What this process has of a ring besides the shared memory.
-#[derive(Debug)]
-struct Local {
-    windows: [OnceLock<Window>; SEGMENTS],
-    pace: Pace,
+    ground: Ground,
 }
 
 impl Ring {
@@ -93,29 +94,24 @@ impl Ring {
     /// # Errors
     /// [`RegionError`] if there is no memory.
     pub fn create_pair(options: RingOptions) -> Result<[Self; 2], RegionError> {
-        let headers = Slot::<[Header; 2]>::alone()?;
-        headers.region().extend(2 * AREA)?;
-        for header in headers.iter() {
+        let rings = Ground::create_pair()?.map(|ground| Self { ground });
+        for header in rings.iter().map(Self::header) {
             header.max_items.store(options.max_items.into(), Ordering::Relaxed);
             header.max_bytes.store(options.max_bytes, Ordering::Relaxed);
             header.bounded.store(options.bounded.into(), Ordering::Relaxed);
         }
-        Ok([Self::part(headers.clone(), 0), Self::part(headers, 1)])
+        Ok(rings)
     }
 
-    fn part(headers: Slot<[Header; 2]>, index: usize) -> Self {
-        let local = Local { windows: [const { OnceLock::new() }; SEGMENTS], pace: Pace::default() };
-        Self { headers, index, local: Arc::new(local) }
-    }
-
+    #[inline]
     fn header(&self) -> &Header {
-        &self.headers[self.index]
+        self.ground.header()
     }
 
     /// Whether both are handles of the same ring.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        self.headers.same_as(&other.headers) && self.index == other.index
+        self.ground.same_as(&other.ground)
     }
 
     /// Ends the ring: what was put can still be got, then everybody gets [`GetError::Closed`]; nothing more can be put.
@@ -124,14 +120,20 @@ impl Ring {
     /// # Errors
     /// [`PutError::Corrupt`] if the shared memory was overwritten.
     pub fn close(&self, wake: Wake<'_>) -> Result<(), PutError> {
-        let side = &self.header().put;
-        let _gate = side.gate.lock(None).map_err(|_| PutError::Corrupt)?;
-        side.resume(wake);
-        let count = side.moves.count();
-        let own = side.load(count)?;
-        if !own.ended {
-            self.write(own.place, &(END << KIND).to_le_bytes())?;
-            side.commit(count, State { ended: true, ..own }, wake);
+        let Header { put, get, .. } = self.header();
+        let gate = enter(&put.gate)?;
+        put.resume(wake);
+        let count = put.moves.count();
+        let own = put.load(count)?;
+        if own.note != 0 {
+            return Ok(());
+        }
+        put.commit(count, State { note: 1, ..own }, wake);
+        drop(gate);
+        // Producers that wait for room wait for consumers to move. If one is about to, that is their call; if it then does
+        // not, or this process dies here, they look for themselves before long.
+        if let Ok(_gate) = get.gate.try_lock() {
+            get.moves.call();
         }
         Ok(())
     }
@@ -139,7 +141,7 @@ impl Ring {
     /// Whether the ring was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.header().put.observe().is_ok_and(|(_, state)| state.ended)
+        self.header().put.observe().is_ok_and(|state| state.note != 0)
     }
 
     /// Says that nobody will get anything any more: every put fails from now on.
@@ -155,16 +157,40 @@ impl Ring {
 
     /// How many messages are in the ring at this moment.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        let header = self.header();
+        let Header { put, get, .. } = self.header();
         loop {
-            let got = header.get.moves.count();
-            let Ok((put, state)) = header.put.observe() else { return 0 };
+            let moves = get.moves.count();
+            let (Ok(got), Ok(put)) = (get.observe(), put.observe()) else { return 0 };
             // Exact if nothing was got meanwhile.
-            if header.get.moves.count() == got {
-                return (put.wrapping_sub(got) & COUNT).saturating_sub(state.ended.into()) as usize;
+            if get.moves.count() == moves {
+                return put.ahead_of(got.items) as usize;
             }
         }
+    }
+
+    /// How many messages were put, and how many got, since the ring was made, modulo 2^48.
+    ///
+    /// # Errors
+    /// [`GetError::Corrupt`] if the shared memory was overwritten.
+    pub fn totals(&self) -> Result<(u64, u64), GetError> {
+        // In this order: never more got than put.
+        let got = self.header().get.observe()?.items;
+        Ok((self.header().put.observe()?.items, got))
+    }
+
+    /// Runs `look` with what the last one who got something signed, while nobody else gets anything.
+    ///
+    /// # Errors
+    /// [`GetError::Corrupt`] if the shared memory was overwritten.
+    pub fn with_last_taken<R>(&self, look: impl FnOnce(LastTaken) -> R) -> Result<R, GetError> {
+        let side = &self.header().get;
+        let _gate = enter(&side.gate)?;
+        let count = side.moves.count();
+        let own = side.load(count)?;
+        let items = own.ahead_of(side.items_before(count));
+        Ok(look(LastTaken { note: own.note, total: own.items, items }))
     }
 
     /// Whether there is no message at this moment.
@@ -182,7 +208,7 @@ impl Ring {
         }
     }
 
-    /// The number of messages put so far, modulo 2^31.
+    /// The number of changes by producers so far, modulo 2^31.
     #[must_use]
     pub fn puts(&self) -> u32 {
         self.header().put.moves.count()
@@ -205,62 +231,17 @@ impl Ring {
     ) -> Result<Waited<R>, E> {
         self.header().put.bell().wait(deadline, context, look, sleep)
     }
-
-    fn window(&self, segment: usize) -> Result<&Window, RegionError> {
-        let cell = &self.local.windows[segment];
-        if let Some(window) = cell.get() {
-            return Ok(window);
-        }
-        let size = BASE << segment;
-        // Segment k follows those before it: BASE * (2^k - 1).
-        let offset = AREA * self.index as u64 + (size - BASE) as u64;
-        let window = self.headers.region().window(offset, size)?;
-        Ok(cell.get_or_init(|| window))
-    }
-
-    fn write(&self, place: Place, bytes: &[u8]) -> Result<(), PutError> {
-        let window = self.window(place.segment).map_err(PutError::Memory)?;
-        let at = physical(place) as usize;
-        let (first, second) = bytes.split_at(bytes.len().min(window.len() - at));
-        if window.write(at, first) && window.write(0, second) { Ok(()) } else { Err(PutError::Corrupt) }
-    }
-
-    fn read_word(&self, place: Place) -> Result<u64, GetError> {
-        let window = self.window(place.segment).map_err(|_| GetError::Memory)?;
-        let mut word = [0; 8];
-        // Places are multiples of 8, and so are sizes: a word never wraps.
-        if window.read(physical(place) as usize, &mut word) {
-            Ok(u64::from_le_bytes(word))
-        } else {
-            Err(GetError::Corrupt)
-        }
-    }
-
-    fn read(&self, place: Place, len: usize, into: &mut Vec<u8>) -> Result<(), GetError> {
-        let window = self.window(place.segment).map_err(|_| GetError::Memory)?;
-        into.try_reserve(len).map_err(|_| GetError::Memory)?;
-        let at = physical(place) as usize;
-        let first = len.min(window.len() - at);
-        if window.append_to(at, first, into) && window.append_to(0, len - first, into) {
-            Ok(())
-        } else {
-            Err(GetError::Corrupt)
-        }
-    }
 }
 
-impl Serialize for Ring {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&self.headers, self.index).serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Ring {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (headers, index) = <(Slot<[Header; 2]>, usize)>::deserialize(deserializer)?;
-        if index > 1 {
-            return Err(serde::de::Error::custom("a ring lies outside of its region"));
+/// Takes the gate of a side. It is held for moments only, so it pays to look again before going to sleep over it.
+#[inline]
+fn enter(gate: &Gate) -> Result<GateGuard<'_>, Broken> {
+    const LOOKS: u32 = if cfg!(mp_loom) { 0 } else { 50 };
+    for _ in 0..LOOKS {
+        match gate.try_lock() {
+            Err(GateError::Busy) => std::hint::spin_loop(),
+            outcome => return Ok(outcome?),
         }
-        Ok(Self::part(headers, index))
     }
+    Ok(gate.lock(None)?)
 }

@@ -6,13 +6,23 @@ use std::{
 };
 
 use super::{
-    JUMP, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake, Window,
-    layout::{COUNT, KEPT, Place, RESERVE, State, next_segment, size_of_segment, used},
+    Batch, JUMP, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake, enter,
+    layout::{
+        Place, RESERVE, RESERVED, SMALL, State, first_segment, larger_segment, oversized, physical,
+        size_of_segment, used,
+    },
 };
 use crate::{kill_points::kill_point, sync::Ordering};
 
-/// How long a producer waits for room before it looks whether the ring was closed.
+/// How long a producer waits for room before it looks whether the ring was closed by one that died over it.
 const SLICE: Duration = Duration::from_millis(100);
+
+/// Where a record goes.
+struct Room {
+    place: Place,
+    /// Into another segment than before.
+    fresh: bool,
+}
 
 impl Ring {
     /// Puts `message`, waiting for room until `deadline` (`None`: for ever; passed: not at all).
@@ -30,7 +40,48 @@ impl Ring {
         wake: Wake<'_>,
         mut deliver: impl FnMut() -> io::Result<()>,
     ) -> Result<(), PutError> {
-        let mut attempt = || self.try_put(message, tag, wake, &mut deliver).transpose();
+        self.wait_for_room(deadline, || self.try_put(message, tag, wake, &mut deliver).transpose())
+    }
+
+    /// As [`Ring::put`], with a message in several parts.
+    ///
+    /// # Errors
+    /// As for [`Ring::put`].
+    pub fn put_parts(
+        &self,
+        parts: &[&[u8]],
+        tag: u64,
+        deadline: Option<Instant>,
+        wake: Wake<'_>,
+        mut deliver: impl FnMut() -> io::Result<()>,
+    ) -> Result<(), PutError> {
+        self.wait_for_room(deadline, || self.try_put_parts(parts, tag, wake, &mut deliver).transpose())
+    }
+
+    /// Puts messages of `batch` from the one with number `from` on, under one gate, waiting until `deadline` for room for
+    /// one; as many as there is room for. Returns how many.
+    ///
+    /// # Errors
+    /// [`PutError`]; nothing was put then.
+    pub fn put_batch(
+        &self,
+        batch: &Batch,
+        from: usize,
+        deadline: Option<Instant>,
+        wake: Wake<'_>,
+    ) -> Result<usize, PutError> {
+        self.wait_for_room(deadline, || match self.try_put_batch(batch, from, wake) {
+            Ok(0) if from < batch.len() => None,
+            outcome => Some(outcome),
+        })
+    }
+
+    #[inline]
+    fn wait_for_room<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut() -> Option<Result<R, PutError>>,
+    ) -> Result<R, PutError> {
         if let Some(outcome) = attempt() {
             return outcome;
         }
@@ -39,9 +90,13 @@ impl Ring {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(PutError::Full);
             }
-            let slice = now + SLICE;
-            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
-            match self.header().get.moves.wait(Some(until), &mut attempt) {
+            // The models know no time.
+            let slice = (!cfg!(mp_loom)).then(|| now + SLICE);
+            let until = match (deadline, slice) {
+                (Some(deadline), Some(slice)) => Some(deadline.min(slice)),
+                (deadline, slice) => deadline.or(slice),
+            };
+            match self.header().get.moves.wait(until, &mut attempt) {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(_timed_out)) => {}
                 Err(_) => return Err(PutError::Corrupt),
@@ -53,6 +108,7 @@ impl Ring {
     ///
     /// # Errors
     /// As for [`Ring::put`], but never [`PutError::Full`].
+    #[inline]
     pub fn try_put(
         &self,
         message: &[u8],
@@ -60,92 +116,246 @@ impl Ring {
         wake: Wake<'_>,
         deliver: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Option<()>, PutError> {
-        let header = self.header();
-        let side = &header.put;
-        let _gate = side.gate.lock(None).map_err(|_| PutError::Corrupt)?;
+        self.try_put_parts(&[message], tag, wake, deliver)
+    }
+
+    /// As [`Ring::try_put`], with a message in several parts.
+    ///
+    /// # Errors
+    /// As for [`Ring::try_put`].
+    #[inline]
+    pub fn try_put_parts(
+        &self,
+        parts: &[&[u8]],
+        tag: u64,
+        wake: Wake<'_>,
+        deliver: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<Option<()>, PutError> {
+        let side = &self.header().put;
+        let _gate = enter(&side.gate)?;
         kill_point!(GateLocked);
         side.resume(wake);
         let count = side.moves.count();
         let own = side.load(count)?;
-        if own.ended {
+        if own.note != 0 {
             return Err(PutError::Closed);
         }
-        let tagged = if tag == 0 { PLAIN } else { TAGGED };
-        let need = 8 + 8 * tagged + (message.len() as u64).next_multiple_of(8);
-        let Some(place) = self.find_room(count, own, need)? else { return Ok(None) };
-        let head = [(tagged << KIND | message.len() as u64).to_le_bytes(), tag.to_le_bytes()];
-        let head = if tagged == PLAIN { head[0].as_slice() } else { head.as_flattened() };
-        self.write(place, head)?;
-        let (first, second) = message.split_at(message.len() / 2 / 8 * 8);
-        self.write(place.forward(head.len() as u64), first)?;
-        kill_point!(HalfWritten);
-        self.write(place.forward((head.len() + first.len()) as u64), second)?;
+        let (kind, head) = if tag == 0 { (PLAIN, 8) } else { (TAGGED, 16) };
+        let len = parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        let need = head + len.next_multiple_of(8);
+        let Some(room) = self.find_room(own, need)? else { return Ok(None) };
+        let place = self.prepare(room, need)?;
+        self.write_word(place, kind << KIND | len)?;
+        if tag != 0 {
+            self.write_word(place.forward(8), tag)?;
+        }
+        let mut at = place.forward(head);
+        for part in parts {
+            self.write(at, part)?;
+            at = at.forward(part.len() as u64);
+        }
         kill_point!(Written);
         deliver().map_err(PutError::Handles)?;
         kill_point!(HandlesSent);
-        side.commit(
-            count,
-            State { place: place.forward(need), bytes: own.bytes.wrapping_add(need), ended: false },
-            wake,
-        );
+        side.commit(count, own.after(1, place, need), wake);
         Ok(Some(()))
     }
 
-    /// Where a record of `need` bytes goes; `None` if it must wait. Leaves a jump if it goes to another segment.
-    fn find_room(&self, count: u32, own: State, need: u64) -> Result<Option<Place>, PutError> {
+    /// One attempt to put messages of `batch`; 0 if there is no room. See [`Ring::put_batch`].
+    ///
+    /// # Errors
+    /// As for [`Ring::put_batch`], but never [`PutError::Full`].
+    pub fn try_put_batch(&self, batch: &Batch, from: usize, wake: Wake<'_>) -> Result<usize, PutError> {
         let header = self.header();
         let side = &header.put;
+        let _gate = enter(&side.gate)?;
+        kill_point!(GateLocked);
+        side.resume(wake);
+        let mut done = from;
+        while done < batch.len() {
+            match self.put_run(batch, done, wake) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                // It is the next attempt's error.
+                Err(_) if done > from => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done - from)
+    }
+
+    /// Puts as many messages as go to one place, by one copy and one commit.
+    fn put_run(&self, batch: &Batch, from: usize, wake: Wake<'_>) -> Result<usize, PutError> {
+        let side = &self.header().put;
+        let count = side.moves.count();
+        let own = side.load(count)?;
+        if own.note != 0 {
+            return Err(PutError::Closed);
+        }
+        let start = from.checked_sub(1).map_or(0, |before| batch.ends[before]);
+        let Some(room) = self.find_room(own, (batch.ends[from] - start) as u64)? else { return Ok(0) };
+        // The first fits; how many more, by what was seen of the consumers then.
+        let at_place = State { place: room.place, ..own };
+        let seen = side.seen.load()?;
+        let more = batch.ends[from + 1..].iter().enumerate().take_while(|(more, end)| {
+            self.admits(at_place, seen, *more as u64 + 2, (**end - start) as u64)
+        });
+        let items = 1 + more.count();
+        let end = batch.ends[from + items - 1];
+        let place = self.prepare(room, (end - start) as u64)?;
+        self.write(place, &batch.records[start..end])?;
+        kill_point!(Written);
+        side.commit(count, own.after(items as u64, place, (end - start) as u64), wake);
+        Ok(items)
+    }
+
+    /// Whether `items` more messages of `need` bytes in all may follow at `own`, as far as `theirs` tells.
+    #[inline]
+    fn admits(&self, own: State, theirs: State, items: u64, need: u64) -> bool {
+        self.within_limits(own, theirs, items, need)
+            && used(own.place, theirs.place).is_some_and(|used| {
+                used.saturating_add(need).saturating_add(RESERVE) <= size_of_segment(own.place.segment)
+            })
+    }
+
+    #[inline]
+    fn within_limits(&self, own: State, theirs: State, items: u64, need: u64) -> bool {
+        let header = self.header();
         let max_items = header.max_items.load(Ordering::Relaxed);
         let max_bytes = header.max_bytes.load(Ordering::Relaxed);
-        let here = size_of_segment(own.place.segment);
-        // Judged by what was last seen of the consumers, and only if that is not enough, by what they do now.
-        let fits = |got: u64, place: Place, bytes: u64| {
-            let items = u64::from(count.wrapping_sub(got as u32) & COUNT);
-            let queued = own.bytes.wrapping_sub(bytes);
-            (max_items == 0 || items < max_items)
-                && (max_bytes == 0 || items == 0 || queued.saturating_add(need) <= max_bytes)
-                && used(own.place, place).is_some_and(|used| used + need + RESERVE <= here)
-                && (here <= KEPT as u64 || items != 0)
-        };
-        let seen = Place::unpack(side.seen_place.load(Ordering::Relaxed))?;
-        if fits(side.seen_count.load(Ordering::Relaxed), seen, side.seen_bytes.load(Ordering::Relaxed)) {
-            return Ok(Some(own.place));
-        }
-        let (got, theirs) = header.get.observe()?;
-        side.seen_count.store(got.into(), Ordering::Relaxed);
-        side.seen_place.store(theirs.place.pack(), Ordering::Relaxed);
-        side.seen_bytes.store(theirs.bytes, Ordering::Relaxed);
-        if fits(got.into(), theirs.place, theirs.bytes) {
-            return Ok(Some(own.place));
-        }
-        let items = u64::from(count.wrapping_sub(got) & COUNT);
-        let queued = own.bytes.wrapping_sub(theirs.bytes);
-        if max_items != 0 && items >= max_items
-            || max_bytes != 0 && items != 0 && queued.saturating_add(need) > max_bytes
-        {
-            return Ok(None);
-        }
-        let empty = items == 0;
-        if !empty && header.bounded.load(Ordering::Relaxed) != 0 {
-            return Ok(None);
-        }
-        let Some(next) = next_segment(own.place.segment, theirs.place.segment, empty, need) else {
-            return if empty {
-                Err(PutError::Memory(RegionError::Corrupt("a message is larger than any segment")))
-            } else {
-                Ok(None)
-            };
-        };
-        if next == own.place.segment {
-            // Drained, and it still is the right one; its pages may have been given back.
-            if here > KEPT as u64 {
-                self.window(next).and_then(Window::reserve).map_err(PutError::Memory)?;
-            }
-            return Ok(Some(own.place));
-        }
-        self.window(next).and_then(Window::reserve).map_err(PutError::Memory)?;
-        self.write(own.place, &(JUMP << KIND | next as u64).to_le_bytes())?;
-        kill_point!(Jumped);
-        Ok(Some(Place { segment: next, offset: 0 }))
+        let queued = own.ahead_of(theirs.items);
+        let bytes = own.bytes.wrapping_sub(theirs.bytes).saturating_add(need);
+        (max_items == 0 || queued.saturating_add(items) <= max_items)
+            && (max_bytes == 0 || bytes <= max_bytes || queued == 0 && items == 1)
     }
+
+    /// Where a record of `need` bytes goes; `None` if it must wait.
+    #[inline]
+    fn find_room(&self, own: State, need: u64) -> Result<Option<Room>, PutError> {
+        // Judged by what was last seen of the consumers, and only if that is not enough, by what they do now.
+        let seen = self.header().put.seen.load()?;
+        let stay = Room { place: own.place, fresh: false };
+        if self.admits(own, seen, 1, need)
+            && (size_of_segment(own.place.segment) <= SMALL
+                || own.ahead_of(seen.items) != 0 && !wraps(own.place, need))
+        {
+            return Ok(Some(stay));
+        }
+        self.look_for_room(own, need)
+    }
+
+    /// As [`Ring::find_room`], by what the consumers do now; leaves a jump if the record goes to another segment.
+    #[cold]
+    fn look_for_room(&self, own: State, need: u64) -> Result<Option<Room>, PutError> {
+        let header = self.header();
+        let theirs = header.get.observe()?;
+        header.put.seen.store(theirs);
+        if !self.within_limits(own, theirs, 1, need) {
+            return Ok(None);
+        }
+        let here = own.place.segment;
+        let empty = own.ahead_of(theirs.items) == 0;
+        let most = header.put.most.load(Ordering::Relaxed).max(need);
+        let next = if !self.admits(own, theirs, 1, need) {
+            if empty {
+                // Only the place of the jump is in use.
+                let none = "a message is larger than any segment";
+                first_segment(need).ok_or(PutError::Memory(RegionError::Corrupt(none)))?
+            } else if header.bounded.load(Ordering::Relaxed) != 0 {
+                return Ok(None);
+            } else {
+                match larger_segment(here, theirs.place.segment, need) {
+                    Some(next) => next,
+                    None => return Ok(None),
+                }
+            }
+        } else if oversized(here, most) && theirs.place.segment == here {
+            // A backlog has made it so large. It is over, or has been small for a whole lap.
+            let backlog = used(own.place, theirs.place).unwrap_or(u64::MAX);
+            match first_segment(most.max(backlog)) {
+                Some(next) if empty || wraps(own.place, need) && next < here => next,
+                _ => here,
+            }
+        } else {
+            here
+        };
+        if next == here {
+            return Ok(Some(Room { place: own.place, fresh: false }));
+        }
+        // Mapped before the jump says that it can be.
+        self.ground.window(next).map_err(PutError::Memory)?;
+        self.write_word(own.place, JUMP << KIND | next as u64)?;
+        kill_point!(Jumped);
+        Ok(Some(Room { place: Place { segment: next, offset: 0 }, fresh: true }))
+    }
+
+    /// Sees to it that there are pages for `need` bytes.
+    #[inline]
+    fn prepare(&self, room: Room, need: u64) -> Result<Place, PutError> {
+        let size = size_of_segment(room.place.segment);
+        if size > SMALL {
+            self.reserve(&room, need).map_err(PutError::Memory)?;
+        } else if room.fresh {
+            let window = self.ground.window(room.place.segment).map_err(PutError::Memory)?;
+            window.reserve(0..size as usize).map_err(PutError::Memory)?;
+        }
+        Ok(room.place)
+    }
+
+    /// Takes pages for `need` bytes in a large segment, and some for what comes next.
+    fn reserve(&self, room: &Room, need: u64) -> Result<(), RegionError> {
+        let side = &self.header().put;
+        let Place { segment, offset } = room.place;
+        let begins = room.fresh || wraps(room.place, need);
+        let most = if begins { 0 } else { side.most.load(Ordering::Relaxed) };
+        side.most.store(most.max(need), Ordering::Relaxed);
+        let until = offset + need + RESERVE;
+        let reserved = Place::unpack(side.reserved.load(Ordering::Relaxed)).ok();
+        let from = match reserved {
+            Some(reserved) if reserved.segment == segment && !room.fresh => reserved.offset.max(offset),
+            _ => offset,
+        };
+        if from >= until {
+            return Ok(());
+        }
+        let size = size_of_segment(segment);
+        let len = (until - from).max(RESERVED).min(size);
+        let at = physical(Place { segment, offset: from }) as u64;
+        let window = self.ground.window(segment)?;
+        window.reserve(at as usize..(at + len).min(size) as usize)?;
+        window.reserve(0..(at + len).saturating_sub(size) as usize)?;
+        side.reserved.store(Place { segment, offset: from + len }.pack(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[inline]
+    fn write_word(&self, place: Place, word: u64) -> Result<(), PutError> {
+        let window = self.ground.window(place.segment).map_err(PutError::Memory)?;
+        // Places are multiples of 8, and so are sizes: a word never wraps.
+        if window.write(physical(place), &word.to_le_bytes()) { Ok(()) } else { Err(PutError::Corrupt) }
+    }
+
+    #[inline]
+    fn write(&self, place: Place, bytes: &[u8]) -> Result<(), PutError> {
+        let window = self.ground.window(place.segment).map_err(PutError::Memory)?;
+        let at = physical(place);
+        let (first, second) = bytes.split_at(bytes.len().min(window.len() - at));
+        let half = if first.len() < 64 { 0 } else { first.len() / 16 * 8 };
+        let (first, rest) = first.split_at(half);
+        if !window.write(at, first) {
+            return Err(PutError::Corrupt);
+        }
+        kill_point!(HalfWritten);
+        if window.write(at + first.len(), rest) && window.write(0, second) {
+            Ok(())
+        } else {
+            Err(PutError::Corrupt)
+        }
+    }
+}
+
+/// Whether a record of `need` bytes goes beyond the end of its segment, and on at its beginning.
+#[inline]
+fn wraps(place: Place, need: u64) -> bool {
+    physical(place) as u64 + need > size_of_segment(place.segment)
 }
