@@ -82,6 +82,10 @@ points! {
     Jumped,
     /// The pages of a segment were given back.
     Released,
+    /// Committed, and the message's handles taken off their way.
+    Collected,
+    /// Producers were told that a segment will have no pages, it still has them.
+    Noted,
     /// A condition's ticket was drawn, the lock is still held.
     TicketDrawn,
     /// A condition's lock was released, the wait has not begun.
@@ -117,63 +121,6 @@ mod armed {
     use super::Point;
     #[cfg(not(mp_loom))]
     use crate::os::process::{Signal, getpid, kill_process};
-
-    macro_rules! points {
-        ($($(#[$doc:meta])* $name:ident,)*) => {
-            /// A place between two steps.
-            #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-            #[non_exhaustive]
-            pub enum Point { $($(#[$doc])* $name,)* }
-
-            impl Point {
-                /// Every place there is.
-                pub const ALL: &[Self] = &[$(Self::$name,)*];
-            }
-        };
-    }
-
-    points! {
-        /// The gate is held, nothing was done yet.
-        GateLocked,
-        /// The other slot of the state was written, the count is unchanged.
-        SlotWritten,
-        /// Before the change of the count, with a sleeper to wake.
-        BeforeWake,
-        /// Mutated build only: the count changed, the sleeper sleeps on.
-        BetweenChangeAndWake,
-        /// The count changed, the gate is still held.
-        Committed,
-        /// The gate was released.
-        GateReleased,
-        /// The right to sleep is held.
-        RightTaken,
-        /// The sleeper's flag is set, the sleep has not begun.
-        Armed,
-        /// Woken, nothing looked at yet.
-        Woken,
-        /// A change was prepared and announced, the bell was not rung.
-        Prepared,
-        /// The bell was rung, the count is unchanged.
-        Rung,
-        /// The count changed after a bell, the announcement still stands.
-        Finished,
-        /// Half of a message's bytes were written.
-        HalfWritten,
-        /// A message's bytes were written, its position not yet.
-        Written,
-        /// A message's handles were sent, nothing committed.
-        HandlesSent,
-        /// A message was copied out, nothing committed.
-        CopiedOut,
-        /// A jump to another segment was written or followed, nothing committed.
-        Jumped,
-        /// The pages of a segment were given back.
-        Released,
-        /// Committed, and the message's handles taken off their way.
-        Collected,
-        /// Producers were told that a segment will have no pages, it still has them.
-        Noted,
-    }
 
     static ARMED: AtomicU64 = AtomicU64::new(0);
     static STOPS: AtomicBool = AtomicBool::new(false);

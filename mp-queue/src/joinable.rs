@@ -205,8 +205,16 @@ impl<T> JoinableQueue<T> {
             let tasks = lost.wrapping_sub(self.told.swap(lost, Ordering::Relaxed));
             Some(if tasks == 0 { Ok(()) } else { Err(JoinError::Lost { tasks }) })
         };
-        let all_done = &self.ledger.all_done;
-        all_done.wait_shared(deadline, Some(SLICE), look).unwrap_or(Err(JoinError::TimedOut))
+        loop {
+            // Nobody is woken by a death.
+            let slice = Instant::now() + SLICE;
+            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+            match self.ledger.all_done.wait_shared(Some(until), look) {
+                Ok(outcome) => return outcome,
+                Err(_) if deadline == Some(until) => return Err(JoinError::TimedOut),
+                Err(_) => {}
+            }
+        }
     }
 }
 

@@ -93,13 +93,20 @@ impl Word {
         self.word.fetch_add(2, Ordering::Release);
     }
 
-    /// Makes the sleeper look again, if there is one, though nothing was counted: for an end, which can be seen elsewhere.
+    /// Makes those that wait look again, though nothing was done: for an end, which is to be seen elsewhere. Counts two
+    /// changes in one step, so that the state of an even count stays the one of an even count.
     ///
     /// Only one thread of all processes may be here at a time, as for [`Word::advance`]. A death in here may leave the
     /// sleeper asleep, so that it must sleep in slices.
     pub fn call(&self) {
-        if self.word.fetch_and(!SLEEPER, Ordering::Release) & SLEEPER != 0 {
-            futex::wake(&self.word, 1);
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let next = (word & !SLEEPER).wrapping_add(4);
+            match self.word.compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) if word & SLEEPER != 0 => return futex::wake(&self.word, 1),
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
         }
     }
 

@@ -232,11 +232,8 @@ impl Ring {
             into.truncate(before);
             return Err(GetError::Handles(error));
         }
-        let last = LastTaken {
-            note: own.note,
-            total: own.items,
-            items: own.ahead_of(side.items_before(count)),
-        };
+        let last =
+            LastTaken { note: own.note, total: own.items, items: own.ahead_of(side.items_before(count)) };
         let need = place.offset - begin.offset;
         let next = State { note: taking.sign(last), ..own.after(got.items as u64, begin, need) };
         side.commit(count, next, Wake::Word);
@@ -266,7 +263,8 @@ impl Ring {
         let record = self.read_word(next)?;
         if size_of_segment(place.segment) > SMALL {
             // Only the jump is still needed, in case this process dies before it commits.
-            let _ = self.ground.window(place.segment).and_then(|window| window.release_except(physical(place)));
+            let _ =
+                self.ground.window(place.segment).and_then(|window| window.release_except(physical(place)));
             kill_point!(Released);
         }
         kill_point!(Jumped);

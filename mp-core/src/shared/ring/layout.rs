@@ -134,7 +134,12 @@ const ITEMS: u64 = u64::MAX >> NOTE_BITS;
 impl State {
     /// The state after `items` more messages with `need` bytes in all, the last of which ends there.
     pub(super) fn after(self, items: u64, place: Place, need: u64) -> Self {
-        Self { place: place.forward(need), bytes: self.bytes.wrapping_add(need), items: (self.items + items) & ITEMS, ..self }
+        Self {
+            place: place.forward(need),
+            bytes: self.bytes.wrapping_add(need),
+            items: (self.items + items) & ITEMS,
+            ..self
+        }
     }
 
     /// How many messages this side is ahead of the other one.

@@ -19,10 +19,10 @@ mod error;
 mod get;
 #[cfg(not(mp_loom))]
 mod ground;
-mod layout;
 #[cfg(mp_loom)]
 #[path = "model.rs"]
 mod ground;
+mod layout;
 #[cfg(all(test, mp_loom))]
 mod models;
 mod pace;

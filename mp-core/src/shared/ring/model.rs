@@ -30,7 +30,8 @@ impl std::fmt::Debug for Header {
 
 impl Ground {
     pub(super) fn create_pair() -> Result<[Self; 2], RegionError> {
-        let ground = || Self { shared: Arc::new((Header::model(), Default::default())), pace: Arc::default() };
+        let ground =
+            || Self { shared: Arc::new((Header::model(), Default::default())), pace: Arc::default() };
         Ok([ground(), ground()])
     }
 
@@ -69,7 +70,8 @@ impl Window {
     }
 
     pub(super) fn append_to(&self, offset: usize, len: usize, into: &mut Vec<u8>) -> bool {
-        let words: Vec<u8> = (offset / 8..(offset + len).div_ceil(8)).flat_map(|at| self.0.get(at).to_le_bytes()).collect();
+        let words: Vec<u8> =
+            (offset / 8..(offset + len).div_ceil(8)).flat_map(|at| self.0.get(at).to_le_bytes()).collect();
         into.extend_from_slice(&words[..len]);
         true
     }

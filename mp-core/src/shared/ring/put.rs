@@ -197,9 +197,10 @@ impl Ring {
         // The first fits; how many more, by what was seen of the consumers then.
         let at_place = State { place: room.place, ..own };
         let seen = side.seen.load()?;
-        let more = batch.ends[from + 1..].iter().enumerate().take_while(|(more, end)| {
-            self.admits(at_place, seen, *more as u64 + 2, (**end - start) as u64)
-        });
+        let more = batch.ends[from + 1..]
+            .iter()
+            .enumerate()
+            .take_while(|(more, end)| self.admits(at_place, seen, *more as u64 + 2, (**end - start) as u64));
         let items = 1 + more.count();
         let end = batch.ends[from + items - 1];
         let place = self.prepare(room, (end - start) as u64)?;
