@@ -172,6 +172,11 @@ impl<T: Default> Transfers<T> {
         }
         begun.last_mut().map(|(_, transfer)| work(transfer))
     }
+
+    /// Works on the innermost one if it holds something.
+    fn if_begun<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if self.top.get() == self.depth.get() { self.innermost(work) } else { None }
+    }
 }
 
 thread_local! {
@@ -218,8 +223,8 @@ pub fn encode_into<T: Serialize + ?Sized>(
     OUTGOING.with(Transfers::open);
     let close = CloseOutgoing;
     let result = codec::append(value, buffer);
-    std::mem::forget(close);
-    let transfer = OUTGOING.with(Transfers::close).unwrap_or_default();
+    let transfer = OUTGOING.with(|open| open.if_begun(std::mem::take)).unwrap_or_default();
+    drop(close);
     match result {
         Ok(()) => Ok(transfer.handles),
         Err(error) => Err(EncodeError {
@@ -242,7 +247,7 @@ pub fn encode_each<'a, T: Serialize + 'a>(
     buffer: &mut Vec<u8>,
     mut each: impl FnMut(usize, Vec<Handle>),
 ) -> Result<(), EncodeError> {
-    OUTGOING.with_borrow_mut(|open| open.push(Outgoing::default()));
+    OUTGOING.with(Transfers::open);
     let close = CloseOutgoing;
     let mut result = Ok(());
     for item in items {
@@ -250,12 +255,10 @@ pub fn encode_each<'a, T: Serialize + 'a>(
         if result.is_err() {
             break;
         }
-        let handles = OUTGOING.with_borrow_mut(|open| {
-            open.last_mut().map(|transfer| std::mem::take(&mut transfer.handles)).unwrap_or_default()
-        });
-        each(buffer.len(), handles);
+        let handles = OUTGOING.with(|open| open.if_begun(|transfer| std::mem::take(&mut transfer.handles)));
+        each(buffer.len(), handles.unwrap_or_default());
     }
-    let transfer = OUTGOING.with_borrow_mut(|open| open.last_mut().map(std::mem::take)).unwrap_or_default();
+    let transfer = OUTGOING.with(|open| open.if_begun(std::mem::take)).unwrap_or_default();
     drop(close);
     result.map_err(|error| EncodeError {
         type_name: type_name::<T>(),
@@ -276,12 +279,12 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T,
     }
     let result = codec::read(bytes);
     result.map_err(|error| {
-        let cause = INCOMING.with(|open| {
-            let begun = open.top.get() == open.depth.get();
-            begun.then(|| open.innermost(|transfer| transfer.cause.take())).flatten().flatten()
-        });
+        let cause = INCOMING.with(|open| open.if_begun(|transfer| transfer.cause.take()));
         drop(close);
-        DecodeError { type_name: type_name::<T>(), cause: cause.unwrap_or_else(|| error.to_string()) }
+        DecodeError {
+            type_name: type_name::<T>(),
+            cause: cause.flatten().unwrap_or_else(|| error.to_string()),
+        }
     })
 }
 
