@@ -151,7 +151,7 @@ impl Ledger {
             row[DONE].store(row[DONE].load(Relaxed).wrapping_add(1), Relaxed);
             if self.unfinished(ring) == Ok(0) {
                 // Under the gate, so there is never more than one here.
-                self.all_done.advance_waking(u32::MAX);
+                self.all_done.advance_waking_all();
             }
             true
         })
