@@ -2,7 +2,10 @@
 //!
 //! The benchmarks of all crates include this file (`#[path = "../../mp-examples/src/measure.rs"] mod measure;`), so that
 //! their tables look alike and the comparison of the whole workspace can collect them: with `MP_BENCH_ROWS=FILE` in the
-//! environment each row is also appended to that file, its columns separated by tabs.
+//! environment each row is also appended to that file, its columns separated by tabs. With `MP_BENCH_QUICK` in it there
+//! are a twentieth as many rounds: enough to see that everything runs, not to believe the figures.
+//!
+//! The rows of these crates begin with the crate's name (`"mp-queue, u64"`): that is how charts know them.
 #![allow(dead_code, reason = "not every benchmark uses all of it")]
 
 use std::{fs::OpenOptions, io::Write};
@@ -28,6 +31,7 @@ pub struct Figures {
 ///
 /// `unit` names what the rounds return, for instance `"us"` or `"M/s"`.
 pub fn compare(title: &str, unit: &str, rounds: usize, contenders: &mut [Contender<'_>]) -> Vec<Figures> {
+    let rounds = if std::env::var_os("MP_BENCH_QUICK").is_some() { rounds.div_ceil(20) } else { rounds };
     let warm_up = rounds / 10 + 1;
     let mut rows = vec![Vec::with_capacity(rounds); contenders.len()];
     for round in 0..warm_up + rounds {

@@ -1,9 +1,18 @@
-//! The examples, and what a program sees that does it wrong.
+//! The examples, what a program sees that does it wrong, and the comparison with the peers.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
+mod compare;
+mod headers;
+mod image;
+mod killed;
 mod misuse;
 mod programs;
+mod readme;
 
 /// The examples are built with the tests, beside the directory of this program.
 fn example(name: &str) -> Command {
@@ -11,36 +20,32 @@ fn example(name: &str) -> Command {
     Command::new(own.ancestors().nth(2).unwrap().join("examples").join(name))
 }
 
-fn children_of(parent: u32) -> Vec<u32> {
-    let of_parent = format!("\nPPid:\t{parent}\n");
-    let all = fs::read_dir("/proc").unwrap().flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains(&of_parent))
-    })
-    .collect()
+/// Runs it; what it wrote to standard output and standard error.
+fn output(command: &mut Command) -> (String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    assert!(status.success(), "{command:?}: {status}\n{stderr}");
+    (String::from_utf8(stdout).unwrap(), stderr)
 }
 
-/// A program that is killed in the middle takes its children along, which run the same image.
-#[test]
-fn a_killed_example_leaves_no_process() {
-    // It sleeps between its letters: there is time.
-    let mut running = example("queue").stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    let mut lines = std::io::BufReader::new(running.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut lines, &mut line).unwrap();
-    let children = children_of(running.id());
-    assert!(!children.is_empty());
-    let image = fs::read_link(format!("/proc/{}/exe", running.id())).unwrap();
-    for child in &children {
-        assert_eq!(
-            fs::read_link(format!("/proc/{child}/exe")).unwrap(),
-            image,
-            "a child runs another program"
-        );
+/// A path in the workspace.
+fn workspace(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// A directory that is gone when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mp-examples-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
     }
-    running.kill().unwrap();
-    running.wait().unwrap();
-    // The end of the stream: every process that had it is gone.
-    std::io::Read::read_to_string(&mut lines, &mut line).unwrap();
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

@@ -1,30 +1,17 @@
-//! The built examples, run as a person runs them.
+//! What the headers of the examples do not say.
 
 use std::{
-    collections::BTreeSet,
     ffi::OsStr,
     fs,
     os::unix::{
         ffi::OsStrExt,
         fs::{PermissionsExt, symlink},
     },
-    path::{Path, PathBuf},
-    process::{Command, Output},
+    path::Path,
+    process::Command,
 };
 
-use crate::example;
-
-fn output(command: &mut Command) -> (String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&stderr).into_owned();
-    assert!(status.success(), "{command:?}: {status}\n{stderr}");
-    (String::from_utf8(stdout).unwrap(), stderr)
-}
-
-#[test]
-fn pool() {
-    assert_eq!(output(&mut example("pool")).0, "[1, 4, 9]\n".repeat(5));
-}
+use crate::{Scratch, example, output};
 
 #[test]
 fn process() {
@@ -53,36 +40,6 @@ fn queue() {
         let get = position(format!("Get {letter} from queue."));
         assert!(before <= put && put < get, "{text}");
         before = put;
-    }
-}
-
-#[test]
-fn pipe() {
-    assert_eq!(output(&mut example("pipe")).0, "[42, None, 'hello']\n");
-}
-
-#[test]
-fn lock() {
-    let (text, _) = output(&mut example("lock"));
-    let lines: BTreeSet<String> = text.lines().map(str::to_owned).collect();
-    assert_eq!(lines, (0..10).map(|i| format!("hello world {i}")).collect());
-    assert_eq!(text.lines().count(), 10);
-}
-
-/// A directory that is gone when this is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("mp-examples-{name}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
