@@ -82,6 +82,29 @@ pub fn recv_up_to(
     buffer: &mut Vec<u8>,
     flags: RecvFlags,
 ) -> io::Result<Option<Vec<OwnedFd>>> {
+    recv_message(limit, socket, buffer, flags, true)
+}
+
+/// As [`recv`], for what a [`Bundle`] or a bell sends: one packet, whatever it says of more.
+///
+/// # Errors
+/// As for [`recv`].
+pub fn recv_small(
+    socket: impl AsFd,
+    buffer: &mut Vec<u8>,
+    flags: RecvFlags,
+) -> io::Result<Option<Vec<OwnedFd>>> {
+    recv_message(4 + size_of::<u64>(), socket, buffer, flags, false)
+}
+
+/// `more`: whether packets may follow the first one.
+fn recv_message(
+    limit: usize,
+    socket: impl AsFd,
+    buffer: &mut Vec<u8>,
+    flags: RecvFlags,
+    more: bool,
+) -> io::Result<Option<Vec<OwnedFd>>> {
     buffer.resize(limit, 0);
     let mut fds = Vec::new();
     let len = recv_packet(&socket, buffer, &mut fds, flags)?;
@@ -94,6 +117,9 @@ pub fn recv_up_to(
     let count = u32::from_le_bytes(header) as usize;
     buffer.drain(..4);
     while fds.len() < count {
+        if !more {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let before = fds.len();
         let len = match recv_packet(&socket, &mut [0; 4], &mut fds, flags) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(missing_descriptors()),

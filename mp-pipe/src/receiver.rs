@@ -28,9 +28,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use crate::{error::RecvError, scratch::with_scratch};
 
-/// Packets have a header and a tag.
-const PACKET: usize = 16;
-
 /// Receives the messages of a [`Sender`](crate::Sender) in another process or thread.
 ///
 /// May be shared by threads; each message goes to one of them. It travels as an argument and in messages; the one who sent
@@ -255,7 +252,7 @@ impl<T> Receiver<T> {
 
     /// Takes in one packet from the socket: a bell, or the handles of a message to come.
     fn take_packet(&self, inbox: &mut Inbox, flags: RecvFlags) -> io::Result<Packet> {
-        match fds::recv_up_to(PACKET, &self.socket, &mut inbox.packet, flags) {
+        match fds::recv_small(&self.socket, &mut inbox.packet, flags) {
             Ok(Some(fds)) => {
                 if let Some(tag) = inbox.packet.first_chunk::<8>() {
                     inbox.handles.insert(u64::from_le_bytes(*tag), fds);

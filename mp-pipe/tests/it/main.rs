@@ -4,9 +4,11 @@ mod channel;
 mod connection;
 mod deaths;
 mod handles;
+mod hostile;
 mod interrupted;
 mod large;
 mod python;
+mod soak;
 mod waiting;
 
 /// Bytes that prove that a message is whole and is the one that it says.

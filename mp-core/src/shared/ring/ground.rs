@@ -16,8 +16,8 @@ use crate::shared::{
 /// A ring's share of a region; a cheap handle that travels.
 #[derive(Debug, Clone)]
 pub(super) struct Ground {
-    headers: Slot<[Header; 2]>,
-    index: usize,
+    pub(super) headers: Slot<[Header; 2]>,
+    pub(super) index: usize,
     local: Arc<Local>,
 }
 

@@ -27,6 +27,8 @@ mod layout;
 mod models;
 mod pace;
 mod put;
+#[cfg(all(feature = "kill-points", not(mp_loom)))]
+mod scribble;
 
 use std::time::Instant;
 
