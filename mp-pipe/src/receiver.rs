@@ -339,7 +339,12 @@ impl<T> Serialize for Receiver<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let attach = |fd: BorrowedFd<'_>| transfer::attach_fd(fd).map_err(serde::ser::Error::custom);
         let socket = attach(self.socket.as_fd())?;
-        let inbox = self.inbox.lock();
+        // Not waited for: whoever sleeps in a receive has it until there is a message.
+        let Some(inbox) = self.inbox.try_lock() else {
+            return Err(serde::ser::Error::custom(
+                "a receiver cannot travel while another thread receives by it",
+            ));
+        };
         let mut handles = Vec::new();
         for (tag, fds) in &inbox.handles {
             handles.push((*tag, fds.iter().map(|fd| attach(fd.as_fd())).collect::<Result<Vec<_>, _>>()?));

@@ -7,7 +7,9 @@ mod handles;
 mod hostile;
 mod interrupted;
 mod large;
+mod odd;
 mod python;
+mod runtime;
 mod soak;
 mod waiting;
 
