@@ -147,6 +147,18 @@ impl Word {
         }
     }
 
+    /// The lock in it, for [`Ring::scribble`](super::Ring::scribble), which spares locks.
+    #[cfg(all(feature = "kill-points", not(mp_loom)))]
+    pub(super) fn right(&self) -> &Gate {
+        &self.right
+    }
+
+    /// The address of the count, for [`Ring::scribble`](super::Ring::scribble), which does not spare it.
+    #[cfg(all(feature = "kill-points", not(mp_loom)))]
+    pub(super) fn place(&self) -> usize {
+        std::ptr::from_ref(&self.word).addr()
+    }
+
     #[inline]
     fn note_cpu(&self) {
         let cpu = futex::current_cpu();

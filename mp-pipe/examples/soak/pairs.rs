@@ -11,7 +11,7 @@ use std::{
 
 use mp_core::{
     Child,
-    shared::{Monitor, Slot},
+    shared::{Monitor, Slot, Wakes},
     spawn,
     transfer::Fd,
 };
@@ -108,7 +108,7 @@ fn produce(connection: Connection<Message, u64>, sent: Slot<Monitor<1>>, most: u
                 break;
             }
         }
-        if sent.update(|_| (Some([number]), ())).is_err() {
+        if sent.update(|_| (Some(([number], Wakes::Nobody)), ())).is_err() {
             error = Some("the note of what was sent is corrupt".into());
         }
         // Answers come back, now and then one waits for them.

@@ -22,14 +22,11 @@ impl Ring {
         let begin = std::ptr::from_ref(header).addr();
         let mut place = below(size_of::<Header>() as u64 / 8) as usize * 8;
         for side in [&header.put, &header.get] {
-            let gate = std::ptr::from_ref(&side.gate).addr() - begin;
-            // A word begins with its count, which may be damaged, and ends with a lock.
-            let right = std::ptr::from_ref(&side.moves).addr() - begin + 8;
-            let ends = [gate + size_of_val(&side.gate), right - 8 + size_of_val(&side.moves)];
-            for (begin, end) in [gate, right].into_iter().zip(ends) {
-                if (begin..end).contains(&place) {
+            for lock in [&side.gate, side.moves.right()] {
+                let lock_begin = std::ptr::from_ref(lock).addr() - begin;
+                if (lock_begin..lock_begin + size_of_val(lock)).contains(&place) {
                     // Counts are the most delicate.
-                    place = right - 8;
+                    place = side.moves.place() - begin;
                 }
             }
         }
