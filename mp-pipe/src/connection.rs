@@ -44,6 +44,16 @@ pub struct Connection<S, R = S> {
 
 /// Makes a two-way connection and returns its ends. Python: `Pipe()`.
 ///
+/// Each direction holds about 64 KiB of messages, or one that is larger; a send that finds no room waits.
+///
+/// ```
+/// let (a, b) = mp_pipe::pipe::<u32, String>()?;
+/// a.send(&1)?;
+/// b.send("two")?;
+/// assert_eq!((b.recv()?, a.recv()?), (1, "two".to_owned()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`RegionError`] if there is no shared memory or no descriptor.
 #[expect(
@@ -54,7 +64,17 @@ pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>), RegionError>
     connect(RingOptions { bounded: true, ..RingOptions::default() })
 }
 
-/// As [`pipe`], but limited by memory only: a send never waits for the other end.
+/// As [`pipe`], but limited by memory only: a send never waits for the other end. Memory goes back when it was received.
+///
+/// ```
+/// let (a, b) = mp_pipe::unbounded::<Vec<u8>, ()>()?;
+/// // Nobody receives meanwhile.
+/// for _ in 0..100 {
+///     a.send(&vec![7; 10_000])?;
+/// }
+/// assert_eq!(b.recv()?.len(), 10_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As for [`pipe`].
@@ -78,6 +98,13 @@ fn connect<A, B>(options: RingOptions) -> Result<(Connection<A, B>, Connection<B
 
 /// Makes a one-way connection. Python: `Pipe(duplex=False)`.
 ///
+/// ```
+/// let (receiver, sender) = mp_pipe::simplex::<(u32, Option<u8>, String)>()?;
+/// sender.send(&(42, None, "hello".to_owned()))?;
+/// assert_eq!(receiver.recv()?, (42, None, "hello".to_owned()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`RegionError`] if there is no shared memory or no descriptor.
 pub fn simplex<T>() -> Result<(Receiver<T>, Sender<T>), RegionError> {
@@ -91,7 +118,14 @@ fn sockets() -> Result<(OwnedFd, OwnedFd), RegionError> {
 }
 
 impl<S: Serialize, R> Connection<S, R> {
-    /// See [`Sender::send`].
+    /// Sends a value; blocks while the connection is full: see [`Sender::send`]. Python: `send()`.
+    ///
+    /// ```
+    /// let (near, far) = mp_pipe::pipe::<u8, u8>()?;
+    /// near.send(&1)?;
+    /// assert_eq!(far.recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`Sender::send`].
@@ -103,7 +137,14 @@ impl<S: Serialize, R> Connection<S, R> {
         self.sender.send(value)
     }
 
-    /// See [`Sender::try_send`].
+    /// Sends a value if there is room: see [`Sender::try_send`].
+    ///
+    /// ```
+    /// let (near, far) = mp_pipe::pipe::<u8, u8>()?;
+    /// near.try_send(&1)?;
+    /// assert_eq!(far.recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`Sender::try_send`].
@@ -115,7 +156,16 @@ impl<S: Serialize, R> Connection<S, R> {
         self.sender.try_send(value)
     }
 
-    /// See [`Sender::send_timeout`].
+    /// Sends a value, waiting for room at most for `timeout`: see [`Sender::send_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (near, far) = mp_pipe::pipe::<u8, u8>()?;
+    /// near.send_timeout(&1, Duration::from_secs(1))?;
+    /// assert_eq!(far.recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`Sender::send_timeout`].
@@ -130,18 +180,39 @@ impl<S: Serialize, R> Connection<S, R> {
 
 impl<S, R> Connection<S, R> {
     /// The sending half.
+    ///
+    /// ```
+    /// let (near, far) = mp_pipe::pipe::<u8, u8>()?;
+    /// near.sender().send(&1)?;
+    /// assert_eq!(far.receiver().recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sender(&self) -> &Sender<S> {
         &self.sender
     }
 
-    /// The receiving half.
+    /// The receiving half; a connection derefs to it.
+    ///
+    /// ```
+    /// let (near, far) = mp_pipe::pipe::<u8, u8>()?;
+    /// near.send(&1)?;
+    /// assert_eq!(far.receiver().recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn receiver(&self) -> &Receiver<R> {
         &self.receiver
     }
 
-    /// See [`Sender::send_bytes`].
+    /// Sends bytes; blocks while the connection is full: see [`Sender::send_bytes`]. Python: `send_bytes()`.
+    ///
+    /// ```
+    /// let (near, far) = mp_pipe::pipe::<(), ()>()?;
+    /// near.send_bytes(b"as they are")?;
+    /// assert_eq!(far.recv_bytes()?, b"as they are");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`Sender::send_bytes`].
@@ -149,7 +220,14 @@ impl<S, R> Connection<S, R> {
         self.sender.send_bytes(bytes)
     }
 
-    /// See [`Sender::try_send_bytes`].
+    /// Sends bytes if there is room: see [`Sender::try_send_bytes`].
+    ///
+    /// ```
+    /// let (near, far) = mp_pipe::pipe::<(), ()>()?;
+    /// near.try_send_bytes(b"as they are")?;
+    /// assert_eq!(far.recv_bytes()?, b"as they are");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`Sender::try_send_bytes`].
@@ -157,13 +235,49 @@ impl<S, R> Connection<S, R> {
         self.sender.try_send_bytes(bytes)
     }
 
-    /// The two directions, to be used or to travel by themselves.
+    /// Sends bytes, waiting for room at most for `timeout`: see [`Sender::send_bytes_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (near, far) = mp_pipe::pipe::<(), ()>()?;
+    /// near.send_bytes_timeout(b"as they are", Duration::from_secs(1))?;
+    /// assert_eq!(far.recv_bytes()?, b"as they are");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Sender::send_bytes_timeout`].
+    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.sender.send_bytes_timeout(bytes, timeout)
+    }
+
+    /// The two directions, to be used or to travel by themselves. Each is missed alone by the other end.
+    ///
+    /// ```
+    /// let (near, far) = mp_pipe::pipe::<u8, u8>()?;
+    /// let (sender, receiver) = far.split();
+    /// drop(receiver);
+    /// sender.send(&1)?;
+    /// assert_eq!(near.recv()?, 1);
+    /// assert!(near.send(&2).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn split(self) -> (Sender<S>, Receiver<R>) {
         (self.sender, self.receiver)
     }
 
-    /// Closes this end; dropping it does the same. Python: `close()`.
+    /// Closes this end; dropping it does the same. What was sent can still be received. Python: `close()`.
+    ///
+    /// ```
+    /// let (near, far) = mp_pipe::pipe::<u8, u8>()?;
+    /// near.send(&1)?;
+    /// near.close();
+    /// assert_eq!(far.recv()?, 1);
+    /// assert!(far.recv().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(self) {}
 }
 

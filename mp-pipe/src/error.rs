@@ -20,6 +20,17 @@ pub enum ChannelError {
 }
 
 /// A message was not sent.
+///
+/// ```
+/// use mp_pipe::{SendError, simplex};
+///
+/// let (receiver, sender) = simplex::<u8>()?;
+/// drop(receiver);
+/// let error = sender.send(&1).unwrap_err();
+/// assert!(matches!(error, SendError::Disconnected));
+/// assert_eq!(error.to_string(), "the message cannot be sent: the other end of the connection is gone");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -56,6 +67,20 @@ impl From<shared::PutError> for SendError {
 }
 
 /// No message was received.
+///
+/// ```
+/// use mp_pipe::{RecvError, simplex};
+///
+/// let (receiver, sender) = simplex::<(u8, String)>()?;
+/// sender.send_bytes(&[1])?;
+/// sender.send(&(1, "the next one".to_owned()))?;
+/// drop(sender);
+/// // Half a message is an error, and gone; what comes behind it arrives.
+/// assert!(matches!(receiver.recv(), Err(RecvError::Decode(_))));
+/// assert_eq!(receiver.recv()?.1, "the next one");
+/// assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {

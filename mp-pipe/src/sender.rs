@@ -31,6 +31,20 @@ const SLICE: Duration = Duration::from_millis(20);
 /// May be shared by threads; each message is whole. It travels as an argument and in messages; the one who sent it away
 /// should drop it: while it exists, the other end does not learn that the one who has it now is gone.
 ///
+/// ```
+/// # mp_core::test_init!();
+/// use mp_pipe::{Sender, simplex};
+///
+/// let (receiver, sender) = simplex()?;
+/// mp_core::spawn(|sender: Sender<u32>| (0..3).for_each(|i| sender.send(&i).unwrap()), (sender,))?;
+/// let mut sum = 0;
+/// while let Ok(number) = receiver.recv() {
+///     sum += number;
+/// }
+/// assert_eq!(sum, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// As a descriptor ([`AsFd`]) it is at its end when the receiver is gone; it says nothing about room.
 pub struct Sender<T> {
     ring: Ring,
@@ -54,6 +68,14 @@ impl<T> Sender<T> {
 
     /// Sends a value; blocks while the connection is full. Python: `send()`.
     ///
+    /// ```
+    /// let (receiver, sender) = mp_pipe::simplex::<String>()?;
+    /// // What is borrowed as the type of the messages will do.
+    /// sender.send("text")?;
+    /// assert_eq!(receiver.recv()?, "text");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`SendError::Disconnected`] if the other end is gone (a death by signal is noticed within some milliseconds);
     /// else see [`SendError`]. Nothing was sent then.
@@ -67,6 +89,15 @@ impl<T> Sender<T> {
 
     /// Sends a value if there is room.
     ///
+    /// ```
+    /// use mp_pipe::{SendError, simplex};
+    ///
+    /// let (_receiver, sender) = simplex::<Vec<u8>>()?;
+    /// while sender.try_send(&vec![0; 5000]).is_ok() {}
+    /// assert!(matches!(sender.try_send(&vec![0; 5000]), Err(SendError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`SendError::Full`] if there is none; else as [`Sender::send`].
     pub fn try_send<Q>(&self, value: &Q) -> Result<(), SendError>
@@ -78,6 +109,17 @@ impl<T> Sender<T> {
     }
 
     /// Sends a value, waiting for room at most for `timeout`, never less.
+    ///
+    /// ```
+    /// use mp_pipe::{SendError, simplex};
+    /// use std::time::Duration;
+    ///
+    /// let (_receiver, sender) = simplex::<Vec<u8>>()?;
+    /// while sender.try_send(&vec![0; 5000]).is_ok() {}
+    /// let outcome = sender.send_timeout(&vec![0; 5000], Duration::from_millis(5));
+    /// assert!(matches!(outcome, Err(SendError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`SendError::Full`] after the time-out; else as [`Sender::send`].
@@ -92,6 +134,13 @@ impl<T> Sender<T> {
     /// Sends bytes as they are; blocks while the connection is full. Python: `send_bytes()`; for its `offset` and `size`
     /// there are slices.
     ///
+    /// ```
+    /// let (receiver, sender) = mp_pipe::simplex::<()>()?;
+    /// sender.send_bytes(&b"abcdef"[2..4])?;
+    /// assert_eq!(receiver.recv_bytes()?, b"cd");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Sender::send`].
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
@@ -100,18 +149,34 @@ impl<T> Sender<T> {
 
     /// Sends bytes as they are if there is room.
     ///
+    /// ```
+    /// let (receiver, sender) = mp_pipe::simplex::<()>()?;
+    /// sender.try_send_bytes(b"there is room")?;
+    /// assert_eq!(receiver.recv_bytes()?, b"there is room");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Sender::try_send`].
     pub fn try_send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.send_raw(bytes, Vec::new(), Some(Instant::now()))
     }
 
-    /// Sends a value that was encoded before; blocks while the connection is full.
+    /// Sends bytes as they are, waiting for room at most for `timeout`, never less.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (receiver, sender) = mp_pipe::simplex::<()>()?;
+    /// sender.send_bytes_timeout(b"bytes", Duration::from_secs(1))?;
+    /// assert_eq!(receiver.recv_bytes()?, b"bytes");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// As for [`Sender::send`].
-    pub fn send_encoded(&self, bytes: &[u8], handles: Vec<Handle>) -> Result<(), SendError> {
-        self.send_raw(bytes, handles, None)
+    /// As for [`Sender::send_timeout`].
+    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_raw(bytes, Vec::new(), Instant::now().checked_add(timeout))
     }
 
     fn send_until<Q: Serialize + ?Sized>(

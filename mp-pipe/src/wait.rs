@@ -14,7 +14,18 @@ use mp_core::os::{
 
 use crate::{Connection, Receiver, RecvError};
 
-/// A receiver of messages of whatever type.
+/// A receiver of messages of whatever type, as [`wait`] sees it.
+///
+/// ```
+/// use mp_pipe::{Receive, simplex};
+///
+/// let (numbers, _sender) = simplex::<u32>()?;
+/// let (texts, sender) = simplex::<String>()?;
+/// sender.send("x")?;
+/// let receivers: [&dyn Receive; 2] = [&numbers, &texts];
+/// assert_eq!(receivers.map(|receiver| receiver.look().unwrap()), [false, true]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Receive: AsFd {
     /// Whether there is something to receive; if not, the descriptor becomes readable when there is.
     ///
@@ -30,6 +41,17 @@ impl<T> Receive for Receiver<T> {
 }
 
 /// Something that [`wait`] can wait for.
+///
+/// ```
+/// # mp_core::test_init!();
+/// use mp_pipe::{Source, simplex, wait};
+///
+/// let (receiver, _sender) = simplex::<u8>()?;
+/// let child = mp_core::spawn(|| (), ())?;
+/// assert_eq!(wait(&[Source::from(&receiver), Source::fd(&child)], None)?, [1]);
+/// # child.join()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Source<'a> {
@@ -40,7 +62,19 @@ pub enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Anything with a descriptor.
+    /// Anything with a descriptor: a socket, a [`Child`](mp_core::Child), a
+    /// [`ChannelReceiver`](crate::ChannelReceiver).
+    ///
+    /// ```
+    /// use mp_pipe::{Source, wait};
+    /// use std::{io::Write, time::Duration};
+    ///
+    /// let (reading, mut writing) = std::io::pipe()?;
+    /// assert!(wait(&[Source::fd(&reading)], Some(Duration::ZERO))?.is_empty());
+    /// writing.write_all(b"x")?;
+    /// assert_eq!(wait(&[Source::fd(&reading)], None)?, [0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fd(fd: &'a impl AsFd) -> Self {
         Self::Fd(fd.as_fd())
     }
@@ -59,7 +93,8 @@ impl<'a, S, R> From<&'a Connection<S, R>> for Source<'a> {
 }
 
 /// Waits until at least one of `sources` is ready, at most for `timeout` (`None`: for ever), and returns the positions of
-/// all that are; none after the time-out. Python: `multiprocessing.connection.wait()`.
+/// all that are, in their order: one that always has something hides no other. None after the time-out; a time-out of zero
+/// looks. Python: `multiprocessing.connection.wait()`.
 ///
 /// ```
 /// use mp_pipe::{Source, simplex, wait};

@@ -3,6 +3,8 @@
 //! A receiver that finds nothing spins a little, then asks the sender for a bell and sleeps on the socket: see
 //! [`Ring::wait_for_bell`]. Beside bells the socket carries the handles of messages, each packet ahead of its message.
 
+mod bytes;
+
 use std::{
     collections::HashMap,
     fmt, io,
@@ -33,6 +35,22 @@ use crate::{error::RecvError, scratch::with_scratch};
 /// May be shared by threads; each message goes to one of them. It travels as an argument and in messages; the one who sent
 /// it away should drop it: while it exists, the other end does not learn that the one who has it now is gone.
 ///
+/// ```
+/// # mp_core::test_init!();
+/// use mp_pipe::{Receiver, simplex};
+///
+/// fn add_all(numbers: Receiver<u64>) -> u64 {
+///     std::iter::from_fn(|| numbers.recv().ok()).sum()
+/// }
+///
+/// let (receiver, sender) = simplex()?;
+/// let child = mp_core::spawn(add_all, (receiver,))?;
+/// (1..=10).try_for_each(|number| sender.send(&number))?;
+/// drop(sender);
+/// assert_eq!(child.join()?, 55);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// As a descriptor ([`AsFd`]) it becomes readable when there may be something to receive *after a receive has found
 /// nothing*: call [`Receiver::try_recv`] until it says [`RecvError::Empty`], then wait for readability, and again. That is
 /// what async runtimes do.
@@ -62,95 +80,26 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives the next message as bytes, as [`Sender::send_bytes`](crate::Sender::send_bytes) sent them; blocks until
-    /// there is one. Python: `recv_bytes()`.
-    ///
-    /// # Errors
-    /// As for [`Receiver::recv`].
-    pub fn recv_bytes(&self) -> Result<Vec<u8>, RecvError> {
-        let mut bytes = Vec::new();
-        self.recv_encoded(&mut bytes, None)?;
-        Ok(bytes)
-    }
-
-    /// Receives the next message as bytes if there is one.
-    ///
-    /// # Errors
-    /// As for [`Receiver::try_recv`].
-    pub fn try_recv_bytes(&self) -> Result<Vec<u8>, RecvError> {
-        let mut bytes = Vec::new();
-        self.recv_encoded(&mut bytes, Some(Instant::now()))?;
-        Ok(bytes)
-    }
-
-    /// Receives the next message as bytes, waiting for it at most for `timeout`, never less.
-    ///
-    /// # Errors
-    /// As for [`Receiver::recv_timeout`].
-    pub fn recv_bytes_timeout(&self, timeout: Duration) -> Result<Vec<u8>, RecvError> {
-        let mut bytes = Vec::new();
-        self.recv_encoded(&mut bytes, Instant::now().checked_add(timeout))?;
-        Ok(bytes)
-    }
-
-    /// Receives the next message as bytes into `buffer`, which grows if it must, and whose memory is used again: the
-    /// fastest way to receive many large messages. Returns the length; blocks until there is a message.
-    ///
-    /// # Errors
-    /// As for [`Receiver::recv`]; the buffer is empty then.
-    pub fn recv_bytes_to(&self, buffer: &mut Vec<u8>) -> Result<usize, RecvError> {
-        buffer.clear();
-        self.recv_encoded(buffer, None)?;
-        Ok(buffer.len())
-    }
-
-    /// Receives the next message as bytes into the front of `buffer` and returns its length; blocks until there is one.
-    /// Python: `recv_bytes_into()`; for its `offset` there are slices.
-    ///
-    /// # Errors
-    /// [`RecvError::BufferTooShort`] carries a message that is longer than the buffer; else as [`Receiver::recv`].
-    pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
-        with_scratch(|message| {
-            self.recv_encoded(message, None)?;
-            match buffer.get_mut(..message.len()) {
-                Some(place) => {
-                    place.copy_from_slice(message);
-                    Ok(message.len())
-                }
-                None => {
-                    Err(RecvError::BufferTooShort { message: std::mem::take(message), buffer: buffer.len() })
-                }
-            }
-        })
-    }
-
-    /// Receives the next message, not decoded yet: appends its bytes to `into` and returns its descriptors. Waits until
-    /// `deadline` (`None`: for ever; passed: not at all).
-    ///
-    /// # Errors
-    /// As for [`Receiver::recv_timeout`].
-    pub fn recv_encoded(
-        &self,
-        into: &mut Vec<u8>,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<OwnedFd>, RecvError> {
+    /// Receives the next message: appends its bytes to `into` and returns its descriptors. Waits until `deadline` (`None`:
+    /// for ever; passed: not at all).
+    fn recv_encoded(&self, into: &mut Vec<u8>, deadline: Option<Instant>) -> Result<Vec<OwnedFd>, RecvError> {
         let mut inbox = self.lock(deadline).ok_or(RecvError::Empty)?;
         self.recv_raw(&mut inbox, into, deadline)
     }
 
-    /// Receives the next message if its bytes are there already: one look, no system call. See [`Receiver::recv_encoded`].
-    ///
-    /// # Errors
-    /// As for [`Receiver::recv_encoded`]; never says [`RecvError::Disconnected`] because of a death.
-    pub fn peek_encoded(&self, into: &mut Vec<u8>) -> Result<Vec<OwnedFd>, RecvError> {
-        if self.ring.is_empty() {
-            return Err(RecvError::Empty);
-        }
-        self.recv_encoded(into, Some(Instant::now()))
-    }
-
     /// Waits at most for `timeout` until there is something to receive, a message or the end; whether there is. A time of
     /// zero looks, [`Duration::MAX`] waits for ever. Takes nothing out. Python: `poll()`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (receiver, sender) = mp_pipe::simplex::<u8>()?;
+    /// assert!(!receiver.poll(Duration::ZERO)?);
+    /// sender.send(&1)?;
+    /// assert!(receiver.poll(Duration::MAX)?);
+    /// assert_eq!(receiver.recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`RecvError::System`] or [`RecvError::Corrupt`].
@@ -274,6 +223,13 @@ impl<T> Receiver<T> {
 impl<T: DeserializeOwned> Receiver<T> {
     /// Receives the next message; blocks until there is one. Python: `recv()`.
     ///
+    /// ```
+    /// let (receiver, sender) = mp_pipe::simplex::<Option<u8>>()?;
+    /// sender.send(&None)?;
+    /// assert_eq!(receiver.recv()?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`RecvError::Disconnected`] if the other end is gone and everything that it sent was received;
     /// [`RecvError::Decode`] if this message is not a `T`, the next one can be received then.
@@ -283,6 +239,16 @@ impl<T: DeserializeOwned> Receiver<T> {
 
     /// Receives the next message if there is one.
     ///
+    /// ```
+    /// use mp_pipe::{RecvError, simplex};
+    ///
+    /// let (receiver, sender) = simplex::<u8>()?;
+    /// assert!(matches!(receiver.try_recv(), Err(RecvError::Empty)));
+    /// drop(sender);
+    /// assert!(matches!(receiver.try_recv(), Err(RecvError::Disconnected)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`RecvError::Empty`] if there is none; else as [`Receiver::recv`].
     pub fn try_recv(&self) -> Result<T, RecvError> {
@@ -290,6 +256,17 @@ impl<T: DeserializeOwned> Receiver<T> {
     }
 
     /// Receives the next message, waiting for it at most for `timeout`, never less.
+    ///
+    /// ```
+    /// use mp_pipe::{RecvError, simplex};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let (receiver, _sender) = simplex::<u8>()?;
+    /// let begin = Instant::now();
+    /// assert!(matches!(receiver.recv_timeout(Duration::from_millis(5)), Err(RecvError::Empty)));
+    /// assert!(begin.elapsed() >= Duration::from_millis(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`RecvError::Empty`] after the time-out; else as [`Receiver::recv`].
