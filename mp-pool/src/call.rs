@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use mp_core::{
     call::{Function, Pointer},
-    transfer,
+    catch_panic, transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -171,7 +171,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        let job = self.submit(worker::run_call::<F, Args>(), None, &[args], false)?;
+        let job = self.submit(worker::run_call::<F, Args>(), None, [args], false)?;
         self.engine.wait(None, &|| job.finished());
         handle::read_one(&job)
     }
@@ -187,7 +187,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        let job = self.submit(worker::run_call::<F, Args>(), None, &[args], true)?;
+        let job = self.submit(worker::run_call::<F, Args>(), None, [args], true)?;
         Ok(Handle::new(Arc::clone(self.engine), job, handle::read_one))
     }
 
@@ -307,17 +307,21 @@ impl<'p> Call<'p> {
         self.stream(worker::run_call::<F, (I::Item,)>(), None, items, false)
     }
 
-    /// Submits all of `items` as one job.
+    /// Submits all of the input as one job.
     fn submit<T: Serialize>(
         &self,
         runner: Pointer<Runner>,
         context: Option<Arc<Context>>,
-        items: &[T],
+        input: impl IntoIterator<Item = T>,
         later: bool,
     ) -> Result<Arc<Job>, Error> {
         let engine = self.engine;
-        engine.announce(items.len())?;
-        let job = Job::new(runner, self.options.clone(), context, Some(items.len()));
+        let mut items = Vec::new();
+        // Where it panics it ends, with one task more that has no argument.
+        let panicked = catch_panic(|| items.extend(input)).err();
+        let total = items.len() + usize::from(panicked.is_some());
+        engine.announce(total)?;
+        let job = Job::new(runner, self.options.clone(), context, Some(total));
         if later {
             job.keep_underway(engine.underway()?);
         }
@@ -333,6 +337,9 @@ impl<'p> Call<'p> {
                 at += 1;
             }
         }
+        if let Some(report) = panicked {
+            engine.end(&job, at, 1, End::Input(report));
+        }
         Ok(job)
     }
 
@@ -342,8 +349,7 @@ impl<'p> Call<'p> {
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Vec<R>, Error> {
-        let items: Vec<T> = items.into_iter().collect();
-        let job = self.submit(runner, context, &items, false)?;
+        let job = self.submit(runner, context, items, false)?;
         self.engine.wait(None, &|| job.finished());
         handle::read_all(&job)
     }
@@ -354,8 +360,7 @@ impl<'p> Call<'p> {
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Vec<Result<R, TaskError>>, Error> {
-        let items: Vec<T> = items.into_iter().collect();
-        let job = self.submit(runner, context, &items, false)?;
+        let job = self.submit(runner, context, items, false)?;
         self.engine.wait(None, &|| job.finished());
         handle::try_read_all(&job)
     }
@@ -366,8 +371,7 @@ impl<'p> Call<'p> {
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Handle<Vec<R>>, Error> {
-        let items: Vec<T> = items.into_iter().collect();
-        let job = self.submit(runner, context, &items, true)?;
+        let job = self.submit(runner, context, items, true)?;
         Ok(Handle::new(Arc::clone(self.engine), job, handle::read_all))
     }
 

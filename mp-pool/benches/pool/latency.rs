@@ -44,7 +44,7 @@ pub fn run() {
         ROUNDS,
         &mut [
             ("two words in shared memory, spinning", Box::new(|| hot(|| spinning.round_trip()))),
-            ("mp-pool", Box::new(|| hot(ours))),
+            ("mp-pool, apply hot", Box::new(|| hot(ours))),
             ("procspawn", Box::new(|| hot(theirs))),
         ],
     );
@@ -78,7 +78,7 @@ with ProcessPoolExecutor() as p: show('Python, ProcessPoolExecutor', hot(lambda:
         ROUNDS,
         &mut [
             ("bare futex, two processes", Box::new(|| asleep(|| sleeping.round_trip()))),
-            ("mp-pool", Box::new(|| asleep(ours))),
+            ("mp-pool, apply asleep", Box::new(|| asleep(ours))),
             ("procspawn", Box::new(|| asleep(theirs))),
         ],
     );

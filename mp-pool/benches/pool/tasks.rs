@@ -1,5 +1,7 @@
 //! What a task costs that does nothing: alone in its chunk, and among a million.
 
+use std::num::NonZeroUsize;
+
 use mp_core::transfer;
 use mp_pool::Pool;
 use rayon::prelude::*;
@@ -31,7 +33,16 @@ fn each_alone(pool: &Pool, peer: &procspawn::Pool) {
                 "mp-pool, chunk size 1",
                 Box::new(|| {
                     each(FEW, &|| {
-                        let results = pool.imap_unordered(square, 0..FEW).expect("a pool");
+                        let alone = pool.call().chunk_size(NonZeroUsize::MIN);
+                        assert_eq!(alone.map(square, 0..FEW).expect("results").len() as u64, FEW);
+                    })
+                }),
+            ),
+            (
+                "mp-pool, imap",
+                Box::new(|| {
+                    each(FEW, &|| {
+                        let results = pool.imap(square, 0..FEW).expect("a pool");
                         assert_eq!(results.filter(Result::is_ok).count() as u64, FEW);
                     })
                 }),

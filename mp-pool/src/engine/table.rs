@@ -192,8 +192,17 @@ impl<C: Crew> Table<C> {
         {
             self.again(&flight.span, flight.answered..flight.len, |_| {});
         }
+        self.forget_ended(part.ticket);
         if len > 0 {
             self.end(&job, first, len as usize, End::Answered { part, message, fds, who });
+        }
+    }
+
+    /// Lets go of a chunk with its last task, not with the worker's word that it is over: that may come when nobody collects
+    /// any more, and the arguments would keep their memory and their handles until then.
+    fn forget_ended(&mut self, ticket: Ticket) {
+        if self.flights.get(&ticket).is_some_and(|flight| flight.answered == flight.len) {
+            self.flights.remove(&ticket);
         }
     }
 
@@ -381,6 +390,7 @@ impl<C: Crew> Table<C> {
         flight.len = taken.start;
         let span = flight.span.part(flight.span.items.clone());
         self.again(&span, taken, |_| {});
+        self.forget_ended(ticket);
         true
     }
 
@@ -407,6 +417,7 @@ impl<C: Crew> Table<C> {
                     self.end(job, first, taken.len(), End::Cancelled);
                 }
             }
+            self.forget_ended(ticket);
         }
         self.watched = true;
         self.tend_tasks(now);

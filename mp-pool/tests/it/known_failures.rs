@@ -3,11 +3,14 @@
 //! The numbers are those of the list that the project keeps of such reports.
 
 use std::{
+    num::NonZeroUsize,
     panic::panic_any,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use mp_core::Process;
+use mp_lock::{Event, Value};
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
@@ -65,6 +68,61 @@ fn kf3_an_error_is_plain_data_whatever_was_thrown() {
     assert!(matches!(&error, Error::Task(TaskError::Decode { index: 0, .. })), "{error}");
     assert!(error.to_string().contains("ReadsEven"), "{error}");
     assert_eq!(pool.apply(ReadsEven, (4,)).unwrap(), ReadsEven(4));
+
+    // In a chunk the neighbours keep theirs.
+    let decoded = |i: usize, result: Result<ReadsEven, TaskError>| match result {
+        Ok(ReadsEven(x)) => x == i as u64 && i.is_multiple_of(2),
+        Err(TaskError::Decode { index, .. }) => index == i && i % 2 == 1,
+        Err(error) => panic!("{error}"),
+    };
+    let chunk = NonZeroUsize::new(10).unwrap();
+    let results = pool.call().chunk_size(chunk).try_map(ReadsEven, 0..40).unwrap();
+    assert!(results.into_iter().enumerate().all(|(i, result)| decoded(i, result)));
+    let items = (0..40).map(ReadsEven);
+    let results = pool.call().chunk_size(chunk).try_map(|item: ReadsEven| item, items).unwrap();
+    assert!(results.into_iter().enumerate().all(|(i, result)| decoded(i, result)));
+}
+
+#[test]
+fn kf4_a_callback_that_panics_harms_nobody() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let handle = pool.apply_async(square, (3,)).unwrap().on_success(|_| panic!("in a callback"));
+    assert_eq!(handle.get().unwrap(), 9);
+    let (tell, heard) = mpsc::channel();
+    let next = pool.apply_async(square, (4,)).unwrap().on_success(move |x| tell.send(*x).unwrap());
+    assert_eq!(heard.recv().unwrap(), 16);
+    assert_eq!(next.get().unwrap(), 16);
+    pool.terminate();
+    pool.join().unwrap();
+}
+
+#[test]
+fn kf5_a_failing_initializer_is_one_error_with_its_cause() {
+    test_init!();
+    let tries = Value::new(0_u32).unwrap();
+    let fail = |tries: Value<u32>| {
+        *tries.lock().unwrap() += 1;
+        panic!("no database");
+    };
+    let pool = Pool::builder().workers(2).initializer(fail, (tries.clone(),)).build().unwrap();
+    for _ in 0..3 {
+        let error = pool.map(square, 0..10).unwrap_err();
+        assert!(matches!(&error, Error::Initializer { .. }), "{error}");
+        assert!(error.to_string().contains("no database"), "{error}");
+    }
+    // Python starts 70 workers a second from here on.
+    assert!(*tries.lock().unwrap() <= 2, "{} were started", *tries.lock().unwrap());
+    pool.close();
+    pool.join().unwrap();
+
+    let end = |how: u32| if how == 0 { std::process::exit(5) } else { std::process::abort() };
+    for (how, says) in [(0, "exit"), (1, "SIGABRT")] {
+        let pool = Pool::builder().workers(1).initializer(end, (how,)).build().unwrap();
+        let error = pool.apply(square, (1,)).unwrap_err();
+        assert!(matches!(&error, Error::Initializer { .. }), "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 /// By how many MiB this process grew at most while it mapped far more than that, one item after another.
@@ -109,6 +167,48 @@ fn kf13_an_error_in_a_chunk_hides_neither_its_neighbours_nor_what_follows() {
     let results: Vec<_> = pool.imap(some_panic, 0..300).unwrap().collect();
     assert_eq!(results.len(), 300);
     assert!((0..).zip(results).all(|(i, result)| as_it_should(i, result.ok())));
+}
+
+#[test]
+fn kf13_an_error_in_a_chunk_of_imap_does_not_end_it() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let some_panic = |x: u64| if x == 5 { panic!("no") } else { x };
+    let chunk = NonZeroUsize::new(4).unwrap();
+    let results: Vec<_> = pool.call().chunk_size(chunk).imap(some_panic, 0..20).unwrap().collect();
+    assert_eq!(results.len(), 20);
+    for (i, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(x) => assert!(x == i as u64 && i != 5),
+            Err(error) => {
+                assert!(matches!(error, Error::Task(TaskError::Panicked { index: 5, .. })) && i == 5)
+            }
+        }
+    }
+}
+
+fn sleep_long(begun: Event) {
+    begun.set().unwrap();
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+#[test]
+fn kf14_a_task_at_work_can_be_cancelled_and_has_a_time_limit() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let begun = Event::new().unwrap();
+    let handle = pool.apply_async(sleep_long, (begun.clone(),)).unwrap();
+    begun.wait();
+    let begin = Instant::now();
+    handle.cancel();
+    assert!(matches!(handle.get(), Err(Error::Task(TaskError::Cancelled { index: 0 }))));
+
+    let results =
+        pool.call().timeout(Duration::from_millis(200)).try_map(sleep_long, [begun.clone(), begun]).unwrap();
+    assert!(results.iter().all(|result| matches!(result, Err(TaskError::TimedOut { .. }))), "{results:?}");
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    assert_eq!(pool.map(square, 0..3).unwrap(), [0, 1, 4]);
+    assert_eq!(pids(&pool).len(), 2);
 }
 
 /// Makes a pool, tells the ids of its workers, and works for ever.
@@ -185,6 +285,27 @@ fn kf24_a_crash_costs_one_task_and_poisons_nothing() {
         others.join().unwrap();
     });
     assert_eq!(pids(&pool).len(), 2);
+}
+
+#[test]
+fn kf25_limits_count_tasks_and_no_chunk_is_empty() {
+    test_init!();
+    // 16 items in chunks of 4, at most 2 for each worker: at least 8 workers, where Python has 2. A chunk size of 0, with
+    // which Python returns nothing but `None`, cannot be written: its type is `NonZeroUsize`.
+    let pool = Pool::builder().workers(2).max_tasks_per_worker(2).build().unwrap();
+    let chunk = NonZeroUsize::new(4).unwrap();
+    let pids = pool.call().chunk_size(chunk).map(|_: u32| std::process::id(), 0..16).unwrap();
+    for pid in &pids {
+        assert!(pids.iter().filter(|other| *other == pid).count() <= 2, "{pids:?}");
+    }
+}
+
+#[test]
+fn kf26_a_scope_finishes_what_was_submitted() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let handle = pool.scope(|pool| pool.map_async(|x: u64| x, 0..500).unwrap()).unwrap();
+    assert_eq!(handle.get().unwrap().len(), 500);
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod helpers;
 mod known_failures;
 mod large;
 mod python;
+mod python_async;
 mod python_life;

@@ -1,14 +1,35 @@
 //! What Python's own tests demand of workers: PE, PW, many of them, and nothing left when some cannot be started.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
 
 use mp_core::{Process, active_children};
+use mp_lock::Value;
 use mp_pool::{Error, Pool, TaskError, test_init};
 
 use crate::{
     common::{program, text},
     helpers::{OnlyEven, pids, square},
 };
+
+#[test]
+fn pe1_an_error_callback_gets_the_error_of_its_task() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let (tell, heard) = mpsc::channel();
+    let handle = pool
+        .apply_async(|| -> u32 { panic!("as planned") }, ())
+        .unwrap()
+        .on_success(|_| unreachable!("it cannot succeed"))
+        .on_error(move |error| tell.send(error.to_string()).unwrap());
+    assert!(heard.recv().unwrap().contains("as planned"));
+    assert!(heard.recv().is_err(), "it was called twice");
+    assert!(handle.get().is_err());
+}
 
 #[test]
 fn pe2_results_that_cannot_be_serialised_leave_the_pool_healthy() {
@@ -30,6 +51,43 @@ fn pe2_results_that_cannot_be_serialised_leave_the_pool_healthy() {
         }
     }
     assert_eq!(pids(&pool), workers, "a worker was replaced for nothing");
+}
+
+#[test]
+fn pw1_workers_are_replaced_after_so_many_tasks_and_no_result_is_missing() {
+    test_init!();
+    let pool = Pool::builder().workers(3).max_tasks_per_worker(10).build().unwrap();
+    let before = pids(&pool);
+    let task = |x: u64| (square(x), std::process::id());
+    let results = pool.call().chunk_size(NonZeroUsize::MIN).map(task, 0..100).unwrap();
+    assert!((0..).zip(&results).all(|(x, (result, _))| *result == square(x)));
+    // Tasks are counted, not chunks: nobody did more than its ten.
+    let mut by_pid = BTreeMap::new();
+    results.iter().for_each(|(_, pid)| *by_pid.entry(*pid).or_insert(0) += 1);
+    assert!(by_pid.values().all(|tasks| *tasks <= 10), "{by_pid:?}");
+    let after = pids(&pool);
+    assert!(before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
+}
+
+#[test]
+fn pw2_with_a_limit_of_one_an_early_close_still_completes_everything() {
+    test_init!();
+    let pool = Pool::builder().workers(3).max_tasks_per_worker(1).build().unwrap();
+    let handles: Vec<_> = (0..6).map(|x| pool.apply_async(square, (x,)).unwrap()).collect();
+    pool.close();
+    pool.join().unwrap();
+    for (x, handle) in (0..).zip(handles) {
+        assert!(handle.ready());
+        assert_eq!(handle.get().unwrap(), square(x));
+    }
+}
+
+#[test]
+fn pw3_a_limit_of_nothing_is_refused() {
+    test_init!();
+    let error = Pool::builder().workers(1).max_tasks_per_worker(0).build().unwrap_err();
+    assert!(matches!(error, Error::NoLimit { .. }), "{error}");
+    assert!(error.to_string().contains("tasks per worker"), "{error}");
 }
 
 #[test]
@@ -61,6 +119,22 @@ fn a_pool_that_cannot_start_all_workers_leaves_none() {
     let (error, left) = child.join_timeout(Duration::from_secs(60)).unwrap();
     assert!(error.contains("worker"), "{error}");
     assert_eq!(left, 0, "{error}");
+}
+
+#[test]
+fn initializers_run_once_in_each_worker_with_their_arguments() {
+    test_init!();
+    let count = Value::new(0_u32).unwrap();
+    let begin = |count: Value<u32>, by: u32| *count.lock().unwrap() += by;
+    let pool = Pool::builder().workers(3).initializer(begin, (count.clone(), 7)).build().unwrap();
+    let before = pids(&pool);
+    assert_eq!(*count.lock().unwrap(), 3 * 7);
+    pool.map(square, 0..100).unwrap();
+    assert_eq!(*count.lock().unwrap(), 3 * 7);
+    // And in those that come later.
+    assert!(pool.apply(|| -> u8 { std::process::abort() }, ()).is_err());
+    assert_ne!(pids(&pool), before);
+    assert_eq!(*count.lock().unwrap(), 4 * 7);
 }
 
 #[test]
