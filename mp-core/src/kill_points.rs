@@ -224,3 +224,6 @@ pub fn set_env(name: &str, value: Option<&str>) {
 pub fn at_exit(hook: extern "C" fn()) {
     crate::sys::process::at_exit(hook);
 }
+
+#[cfg(all(feature = "kill-points", not(mp_loom), target_os = "linux", not(mp_unsupported)))]
+pub use crate::sys::mutex::BareMutex;

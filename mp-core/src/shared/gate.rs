@@ -82,12 +82,24 @@ impl Gate {
 
     #[inline]
     fn acquire(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
+        match self.mutex.try_lock() {
+            Err(Refused::Busy) => self.acquire_held(deadline),
+            outcome => outcome,
+        }
+    }
+
+    #[cold]
+    fn acquire_held(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
+        // Most locks are held for less than a sleep costs.
+        if self.mutex.spin() {
+            match self.mutex.try_lock() {
+                Err(Refused::Busy) => {}
+                outcome => return outcome,
+            }
+        }
         match deadline {
             None => self.mutex.lock(),
-            Some(deadline) => match self.mutex.try_lock() {
-                Err(Refused::Busy) => self.mutex.lock_until(deadline),
-                outcome => outcome,
-            },
+            Some(deadline) => self.mutex.lock_until(deadline),
         }
     }
 

@@ -79,12 +79,12 @@ impl<const N: usize> Monitor<N> {
         deadline: Option<Instant>,
         change: impl FnOnce([u64; N]) -> (Change<N>, R),
     ) -> Result<R, GateError> {
-        let gate = match (deadline, self.gate.try_lock()) {
-            (Some(deadline), Err(GateError::Busy)) => {
-                self.gate.lock(deadline.max(Instant::now()).checked_add(GRACE))?
-            }
-            (None, Err(GateError::Busy)) => self.gate.lock(None)?,
-            (_, gate) => gate?,
+        let gate = match deadline {
+            None => self.gate.lock(None)?,
+            Some(deadline) => match self.gate.try_lock() {
+                Err(GateError::Busy) => self.gate.lock(deadline.max(Instant::now()).checked_add(GRACE))?,
+                gate => gate?,
+            },
         };
         kill_point!(GateLocked);
         let count = self.changes.count();

@@ -163,6 +163,10 @@ impl RobustMutex {
         Held::No
     }
 
+    pub(crate) fn spin(&self) -> bool {
+        false
+    }
+
     pub(crate) fn is_held_here(&self) -> bool {
         false
     }

@@ -14,6 +14,9 @@ use std::{
 
 use crate::sys::outcome::{Acquired, Held, Refused};
 
+/// How often a held lock is looked at before its next owner goes to sleep: about as long as going to sleep takes.
+const SPINS: u32 = 50;
+
 #[repr(transparent)]
 pub(crate) struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
 
@@ -29,6 +32,10 @@ fn check(code: libc::c_int) -> io::Result<()> {
 impl RobustMutex {
     /// Sets up a mutex in zeroed memory that nobody else knows yet.
     pub(crate) fn init_zeroed(&self) -> io::Result<()> {
+        self.init_as(libc::PTHREAD_MUTEX_ERRORCHECK)
+    }
+
+    fn init_as(&self, kind: libc::c_int) -> io::Result<()> {
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
         let attr = attributes.as_mut_ptr();
         // SAFETY: `attr` points to memory for one attribute object, initialised by the first call before the others
@@ -37,7 +44,7 @@ impl RobustMutex {
             check(libc::pthread_mutexattr_init(attr))?;
             let result = check(libc::pthread_mutexattr_setpshared(attr, libc::PTHREAD_PROCESS_SHARED))
                 .and_then(|()| check(libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST)))
-                .and_then(|()| check(libc::pthread_mutexattr_settype(attr, libc::PTHREAD_MUTEX_ERRORCHECK)))
+                .and_then(|()| check(libc::pthread_mutexattr_settype(attr, kind)))
                 .and_then(|()| check(libc::pthread_mutex_init(self.0.get(), attr)));
             libc::pthread_mutexattr_destroy(attr);
             result
@@ -118,6 +125,17 @@ impl RobustMutex {
         unsafe { libc::pthread_mutex_unlock(self.0.get()) };
     }
 
+    /// Waits a moment for it to become free; whether it did.
+    pub(crate) fn spin(&self) -> bool {
+        for _ in 0..SPINS {
+            if !matches!(self.held(), Held::By(_)) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
     /// Whether a thread of this process has it, as far as this process can see.
     pub(crate) fn is_held_here(&self) -> bool {
         match self.held() {
@@ -155,5 +173,38 @@ fn after(clock: libc::clockid_t, delay: Duration) -> libc::timespec {
     libc::timespec {
         tv_sec: now.tv_sec.saturating_add(secs.into()).saturating_add(nanos / 1_000_000_000),
         tv_nsec: nanos % 1_000_000_000,
+    }
+}
+
+/// What the benchmarks measure locks against: the same mutex of libc, of the ordinary kind, with nothing around it.
+#[cfg(feature = "kill-points")]
+#[repr(transparent)]
+pub struct BareMutex(RobustMutex);
+
+#[cfg(feature = "kill-points")]
+// SAFETY: it is the mutex alone.
+unsafe impl crate::shared::Shared for BareMutex {
+    fn init(&self) -> io::Result<()> {
+        self.0.init_as(libc::PTHREAD_MUTEX_NORMAL)
+    }
+
+    #[cfg(mp_loom)]
+    fn model() -> Self {
+        unreachable!("it is measured, not modelled")
+    }
+}
+
+#[cfg(feature = "kill-points")]
+impl BareMutex {
+    /// Locks and unlocks it so many times, and does `work` in between.
+    #[inline]
+    pub fn lock_and_unlock(&self, times: u64, mut work: impl FnMut()) {
+        for _ in 0..times {
+            // SAFETY: as for `RobustMutex::lock`.
+            unsafe { libc::pthread_mutex_lock(self.0.0.get()) };
+            work();
+            // SAFETY: as above.
+            unsafe { libc::pthread_mutex_unlock(self.0.0.get()) };
+        }
     }
 }

@@ -31,6 +31,10 @@ pub(crate) mod mutex {
             Held::No
         }
 
+        pub(crate) fn spin(&self) -> bool {
+            false
+        }
+
         pub(crate) fn is_held_here(&self) -> bool {
             false
         }
