@@ -166,7 +166,7 @@ mod armed {
         if ARMED.fetch_sub(1, Ordering::SeqCst) & 0xffff_ffff == 1 {
             if STOPS.load(Ordering::SeqCst) {
                 disarm();
-                let _ = kill_process(getpid(), Signal::STOP);
+                crate::sys::process::stop_here();
                 return;
             }
             let _ = kill_process(getpid(), Signal::KILL);
@@ -190,6 +190,16 @@ pub fn interruptible(signal: i32) {
 #[cfg(feature = "kill-points")]
 pub fn fork_and_wait() -> std::io::Result<()> {
     crate::sys::fork::fork_and_wait(false)
+}
+
+/// From now on a system call of the calling thread kills it (not its process), unless it reads, writes or exits: for tests
+/// of what needs no system call.
+///
+/// # Errors
+/// What the kernel says.
+#[cfg(feature = "kill-points")]
+pub fn forbid_system_calls() -> std::io::Result<()> {
+    crate::sys::process::forbid_system_calls()
 }
 
 /// As [`fork_and_wait`], but the fork runs the hooks at its end, as that of a program that forks by itself.

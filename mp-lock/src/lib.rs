@@ -8,6 +8,8 @@ mod condition;
 mod event;
 mod lock;
 mod memory;
+#[cfg(all(test, mp_loom))]
+mod models;
 mod raw;
 mod rlock;
 mod rwlock;

@@ -3,12 +3,12 @@
 //! There is a gate for writers and a row of places for readers, each a gate of its own. A reader takes the writers' gate,
 //! then a free place, then lets the gate go: it holds one place while it reads. A writer takes the gate, which keeps new
 //! readers out, waits until each place was free once, and notes that it writes. Whoever dies frees what it held, because
-//! the kernel does; so a dead reader does not count, and a writer that died while it wrote is reported to whoever takes
-//! the gate next.
+//! the kernel does; so a dead reader does not count, and a writer that died while it wrote is reported to all that come,
+//! until another one writes.
 
 use std::{
     fmt,
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{BuildHasher, RandomState},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -87,7 +87,7 @@ impl RwLock {
     /// Waits until nobody writes.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`] holds the guard, if the last writer died as it wrote; only the first to come is told.
+    /// [`LockError::OwnerDied`] holds the guard, if the last writer died as it wrote: all readers are told until somebody writes.
     /// [`LockError::Deadlock`] if the calling thread writes.
     pub fn read(&self) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
         self.read_until(None)
@@ -114,7 +114,8 @@ impl RwLock {
         reach(Point::WritersGateLocked);
         let place = self.free_place(deadline)?;
         reach(Point::ReaderPlaced);
-        let writer_died = self.note_writing(false);
+        // A reader cannot mend anything: the next one is told as well, until a writer comes.
+        let writer_died = self.is_writing();
         drop(gate);
         let guard = ReadGuard { _place: place };
         if writer_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
@@ -169,15 +170,22 @@ impl RwLock {
             }
             reach(Point::PlaceFree);
         }
-        let writer_died = self.note_writing(true);
+        let writer_died = self.is_writing();
+        self.note_writing(true);
         let guard = WriteGuard { lock: self, _gate: gate };
         if writer_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
     }
 
-    /// Says, with the gate held, whether somebody writes from now on; returns whether one that wrote has died.
-    fn note_writing(&self, writes: bool) -> bool {
-        // The gate orders it.
-        self.writing.first().is_some_and(|writing| writing.swap(writes.into(), Ordering::Relaxed) != 0)
+    /// With the gate held: whether one that wrote has died.
+    fn is_writing(&self) -> bool {
+        self.writing.first().is_some_and(|writing| writing.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Says, with the gate held, whether somebody writes from now on. (The gate orders it.)
+    fn note_writing(&self, writes: bool) {
+        if let Some(writing) = self.writing.first() {
+            writing.store(writes.into(), Ordering::Relaxed);
+        }
     }
 
     /// Who writes, or waits for the readers to end so that it can write.
@@ -199,7 +207,8 @@ impl RwLock {
 
 /// Where a thread looks for a free place first, so that not all look at the same ones.
 fn own_place() -> usize {
-    thread_local!(static OWN: u64 = RandomState::new().build_hasher().finish());
+    // (Processes that were forked from one share the state's seed.)
+    thread_local!(static OWN: u64 = RandomState::new().hash_one(std::process::id()));
     OWN.with(|own| (own % READERS as u64) as usize)
 }
 

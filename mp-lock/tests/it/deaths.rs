@@ -1,12 +1,16 @@
 //! Owners, waiters and notifiers that are killed, at every step; the rest goes on.
 
+use std::time::Duration;
+
 use mp_core::{
     Child,
-    kill_points::{Point, arm, mutate},
+    kill_points::{Point, arm, arm_stop, mutate},
     spawn, test_init,
 };
-use mp_lock::{Condition, Event, Lock, LockError, RLock, RwLock, Semaphore};
-use rustix::process::{Signal, getpid, kill_process};
+use mp_lock::{
+    Array, Barrier, Condition, Event, Lock, LockError, RLock, RwLock, Semaphore, SemaphoreError, Value,
+};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
 fn die() {
     let _ = kill_process(getpid(), Signal::KILL);
@@ -57,8 +61,8 @@ fn dead_owners_of_rlocks_and_rwlocks_are_reported() {
     assert_eq!(rlock.depth(), 1);
     drop(guard);
     assert!(!rlock.locked());
-    drop(rwlock.read().unwrap_err().recover().unwrap());
-    drop(rwlock.write().unwrap());
+    drop(rwlock.write().unwrap_err().recover().unwrap());
+    drop(rwlock.read().unwrap());
 }
 
 fn armed_release(semaphore: Semaphore, point: Point, mutated: bool) {
@@ -191,9 +195,234 @@ fn the_mutated_build_is_seen_to_hang() {
             return the_mutated_build_is_seen_to_hang();
         }
     }
-    assert!(
-        sleeper.join_timeout(std::time::Duration::from_secs(1)).is_err(),
-        "the tests cannot see a lost wake"
-    );
+    assert!(sleeper.join_timeout(Duration::from_secs(1)).is_err(), "the tests cannot see a lost wake");
     sleeper.kill().unwrap();
+}
+
+/// One of three that wait dies at each step; whoever is left gets what is made ready, by one notification for each.
+#[test]
+fn one_that_waits_for_a_condition_may_die_anywhere() {
+    test_init!();
+    let consume = |condition: Condition, ready: Value<u32>, point: Option<Point>| {
+        if let Some(point) = point {
+            arm(point, 1);
+        }
+        let guard = condition.lock().or_else(LockError::recover).unwrap();
+        let mut relocked = condition.wait_while(guard, || ready.get().unwrap() == 0);
+        while let Err(LockError::OwnerDied(guard)) = relocked {
+            relocked = condition.wait_while(guard, || ready.get().unwrap() == 0);
+        }
+        let _guard = relocked.unwrap();
+        *ready.lock().unwrap() -= 1;
+    };
+    for point in [
+        Point::GateLocked,
+        Point::SlotWritten,
+        Point::Committed,
+        Point::GateReleased,
+        Point::TicketDrawn,
+        Point::LockReleased,
+        Point::Armed,
+        Point::Woken,
+        Point::Relocked,
+    ] {
+        let (condition, ready) = (Condition::new().unwrap(), Value::new(0_u32).unwrap());
+        let begin = |point| spawn(consume, (condition.clone(), ready.clone(), point)).unwrap();
+        let (dying, others) = (begin(Some(point)), [begin(None), begin(None)]);
+        let mut made = 0;
+        while others.iter().any(Child::is_alive) {
+            let _guard = condition.lock().or_else(LockError::recover).unwrap();
+            let mut ready = ready.lock().or_else(LockError::recover).unwrap();
+            // Never more than one at a time, so that a lost notification is not made good by the next.
+            if *ready == 0 && made < 3 {
+                *ready = 1;
+                made += 1;
+                condition.notify_one().unwrap();
+            }
+        }
+        for other in others {
+            other.join().unwrap();
+        }
+        let _ = dying.kill();
+        assert!(dying.join().is_err() || made == 3, "{point:?}");
+    }
+}
+
+#[test]
+fn one_that_waits_for_an_event_may_die_anywhere() {
+    test_init!();
+    for point in [Point::Armed, Point::Woken] {
+        let event = Event::new().unwrap();
+        let wait = |event: Event, point: Option<Point>| {
+            if let Some(point) = point {
+                arm(point, 1);
+            }
+            event.wait();
+        };
+        let dying = spawn(wait, (event.clone(), Some(point))).unwrap();
+        let others = [(); 2].map(|()| spawn(wait, (event.clone(), None)).unwrap());
+        event.set().unwrap();
+        for other in others {
+            other.join().unwrap();
+        }
+        let _ = dying.join();
+    }
+}
+
+/// A party dies at each step, as the first to arrive and as the last; the other one passes or is told, and after a reset
+/// all is as before.
+#[test]
+fn a_party_of_a_barrier_may_die_anywhere() {
+    const LONG: Duration = Duration::from_secs(60);
+    test_init!();
+    let arrive = |barrier: Barrier, point: Point| {
+        arm(point, 1);
+        barrier.wait_with(|| true).is_ok()
+    };
+    let live = |barrier: Barrier| barrier.wait_timeout(LONG).is_ok();
+    let until_one_waits = |barrier: &Barrier, child: &Child<bool>| {
+        while barrier.waiting() == 0 && child.is_alive() {
+            std::thread::yield_now();
+        }
+        barrier.waiting() == 1
+    };
+    for point in [
+        Point::GateLocked,
+        Point::SlotWritten,
+        Point::BeforeWake,
+        Point::Committed,
+        Point::GateReleased,
+        Point::Armed,
+        Point::Woken,
+        Point::Acting,
+        Point::Acted,
+    ] {
+        let barrier = Barrier::new(2).unwrap();
+        // The first to arrive: once it has, its death does not matter.
+        let dying = spawn(arrive, (barrier.clone(), point)).unwrap();
+        if until_one_waits(&barrier, &dying) {
+            assert!(live(barrier.clone()), "{point:?}");
+        }
+        let _ = dying.join();
+        // The last to arrive.
+        let living = spawn(live, (barrier.clone(),)).unwrap();
+        assert!(until_one_waits(&barrier, &living), "{point:?}");
+        let died = spawn(arrive, (barrier.clone(), point)).unwrap().join().is_err();
+        // It is as if it had never come, or all have passed; or it died as it acted.
+        if died && barrier.waiting() == 1 {
+            assert!(live(barrier.clone()), "{point:?}");
+        }
+        let passed = living.join().unwrap();
+        assert_eq!(passed, !barrier.is_broken(), "{point:?}");
+        assert!(
+            passed || matches!(point, Point::Committed | Point::GateReleased | Point::Acting | Point::Acted),
+            "{point:?}"
+        );
+        barrier.reset().unwrap();
+        let living = spawn(live, (barrier.clone(),)).unwrap();
+        assert!(live(barrier.clone()) && living.join().unwrap(), "{point:?}");
+    }
+}
+
+#[test]
+fn readers_and_writers_may_die_anywhere() {
+    test_init!();
+    let read = |lock: RwLock, point: Point| {
+        arm(point, 1);
+        drop(lock.read());
+    };
+    let write = |lock: RwLock, point: Point, nth: u32| {
+        arm(point, nth);
+        drop(lock.write());
+    };
+    let lock = RwLock::new().unwrap();
+    for point in [Point::WritersGateLocked, Point::ReaderPlaced] {
+        assert!(spawn(read, (lock.clone(), point)).unwrap().join().is_err());
+        drop(lock.read().unwrap());
+        drop(lock.write().unwrap());
+    }
+    for (point, nth) in [(Point::WritersGateLocked, 1), (Point::PlaceFree, 1), (Point::PlaceFree, 64)] {
+        assert!(spawn(write, (lock.clone(), point, nth)).unwrap().join().is_err());
+        // It had not begun to write, so nobody is told.
+        drop(lock.read().unwrap());
+        drop(lock.write().unwrap());
+    }
+    let die_writing = |lock: RwLock| {
+        let _guard = lock.write().unwrap();
+        die();
+    };
+    assert!(spawn(die_writing, (lock.clone(),)).unwrap().join().is_err());
+    // Readers cannot mend: each is told, until somebody has written.
+    for _ in 0..2 {
+        drop(lock.read().unwrap_err().recover().unwrap());
+    }
+    drop(lock.write().unwrap_err().recover().unwrap());
+    drop(lock.read().unwrap());
+    drop(lock.write().unwrap());
+}
+
+#[test]
+fn dead_owners_of_values_are_reported_with_the_values_as_they_left_them() {
+    test_init!();
+    let (value, array) = (Value::new(1_u64).unwrap(), Array::<u64>::zeroed(4).unwrap());
+    let die_changing = |value: Value<u64>, array: Array<u64>| {
+        let (mut value, mut array) = (value.lock().unwrap(), array.lock().unwrap());
+        *value = 7;
+        array[..2].fill(7);
+        die();
+    };
+    assert!(spawn(die_changing, (value.clone(), array.clone())).unwrap().join().is_err());
+    assert_eq!(*value.lock().unwrap_err().recover().unwrap(), 7);
+    assert_eq!(*array.lock().unwrap_err().recover().unwrap(), [7, 7, 0, 0]);
+    assert_eq!((*value.lock().unwrap(), array.lock().unwrap().len()), (7, 4));
+}
+
+/// Stopped, not dead, at each step of a wait: the others go on.
+#[test]
+fn one_that_waits_may_be_stopped_anywhere() {
+    test_init!();
+    for point in [Point::GateReleased, Point::RightTaken, Point::Armed, Point::Woken] {
+        let semaphore = Semaphore::new(0).unwrap();
+        let stopping = |semaphore: Semaphore, point: Point| {
+            arm_stop(point, 1);
+            semaphore.acquire().unwrap();
+        };
+        let stopped = spawn(stopping, (semaphore.clone(), point)).unwrap();
+        let acquire = |semaphore: Semaphore| semaphore.acquire().unwrap();
+        let others = [(); 2].map(|()| spawn(acquire, (semaphore.clone(),)).unwrap());
+        for _ in 0..3 {
+            semaphore.release().unwrap();
+        }
+        for other in others {
+            other.join().unwrap();
+        }
+        // It goes on where it was stopped, if it came there.
+        let pid = Pid::from_raw(stopped.pid().cast_signed()).unwrap();
+        while stopped.is_alive() {
+            let _ = kill_process(pid, Signal::CONT);
+            std::thread::yield_now();
+        }
+        stopped.join().unwrap();
+    }
+}
+
+/// One that is stopped while it holds a gate holds up what has no deadline; what has one ends, late by the grace at most.
+#[test]
+fn a_time_out_ends_although_a_gate_is_held_by_one_that_is_stopped() {
+    test_init!();
+    let semaphore = Semaphore::new(5).unwrap();
+    let stop = |semaphore: Semaphore| {
+        arm_stop(Point::GateLocked, 1);
+        semaphore.acquire().unwrap();
+    };
+    let stopped = spawn(stop, (semaphore.clone(),)).unwrap();
+    let stat = format!("/proc/{}/stat", stopped.pid());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        std::thread::yield_now();
+    }
+    assert_eq!(semaphore.acquire_timeout(Duration::from_millis(50)), Err(SemaphoreError::Busy));
+    kill_process(Pid::from_raw(stopped.pid().cast_signed()).unwrap(), Signal::CONT).unwrap();
+    stopped.join().unwrap();
+    semaphore.acquire_timeout(Duration::from_millis(50)).unwrap();
+    assert_eq!(semaphore.value(), 3);
 }

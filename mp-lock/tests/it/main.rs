@@ -2,8 +2,23 @@
 //!
 //! What Python tests of its own is in `python_*.rs`, each test named by the id of its scenario.
 
+mod claims;
 mod deaths;
+mod hostile;
 mod memory;
 mod python_locks;
 mod python_meetings;
 mod python_values;
+#[allow(dead_code, reason = "its main is not called")]
+#[path = "../../examples/soak.rs"]
+mod soak;
+mod travel;
+
+/// The program that runs for as long as one likes, for a moment.
+#[test]
+fn soak_for_a_moment() {
+    mp_core::test_init!();
+    let report = soak::run(std::time::Duration::from_secs(3));
+    assert!(report.complaints.is_empty(), "{:?}", report.complaints);
+    assert!(report.deaths > 5, "{} deaths", report.deaths);
+}

@@ -108,3 +108,18 @@ pub(crate) fn set_process_name(name: &str) {
         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     }
 }
+
+/// From now on the calling thread may only read, write and exit: any other system call kills it.
+#[cfg(feature = "kill-points")]
+pub(crate) fn forbid_system_calls() -> io::Result<()> {
+    // SAFETY: takes numbers only; it restricts the calling thread, for the rest of its life.
+    let code = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT, 0, 0, 0) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Stops this process, by a signal to the calling thread: it does not take another step before SIGCONT.
+#[cfg(feature = "kill-points")]
+pub(crate) fn stop_here() {
+    // SAFETY: has no preconditions.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}

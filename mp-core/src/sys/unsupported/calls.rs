@@ -504,7 +504,6 @@ pub mod process {
     impl Signal {
         pub const INT: Self = Self(2);
         pub const KILL: Self = Self(9);
-        pub const STOP: Self = Self(19);
         pub const TERM: Self = Self(15);
     }
 

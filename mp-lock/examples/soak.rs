@@ -1,0 +1,489 @@
+//! Kills and stops processes at random while they use every primitive, and says whether anybody was ever left waiting.
+//!
+//! `cargo run --release -p mp-lock --example soak -- SECONDS` (10 if not given). Ends with a verdict; the exit code is 1 on a
+//! hang, on broken data, or on a stall of more than 100 ms that scheduling does not explain.
+//!
+//! Each group of workers uses one kind of primitives. Where some wait, one of them provides what they wait for *once*, and
+//! again only when it was taken: a wake that is lost is not made good by the next one. At most one worker is missing at
+//! a time. A group *stalls* while it makes no progress. Not counted is the time in which one of its workers is missing or
+//! stopped (it may hold a lock), in which the watching thread itself did not run, and in which, as the kernel says
+//! (`schedstat`), its workers were ready to run and did not. With `MP_SOAK_MUTATED` in the environment the workers change
+//! and wake in two steps, as most libraries do: then it must fail, or it could not see.
+
+use std::{
+    collections::HashMap,
+    fs,
+    hash::{BuildHasher, RandomState},
+    process::{self, ExitCode},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use mp_core::{
+    Child, JoinError, Process, StartMethod,
+    kill_points::{self, Point},
+};
+use mp_lock::{Array, Barrier, Condition, Event, Lock, LockError, RLock, RawArray, RwLock, Semaphore, Value};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+const LOCKS: usize = 0;
+const SEMAPHORES: usize = 1;
+const CONDITIONS: usize = 2;
+const EVENTS: usize = 3;
+const BARRIERS: usize = 4;
+/// Their names, and how many workers they have; member 0 of those that wait provides.
+const GROUPS: [(&str, usize); 5] =
+    [("locks and values", 3), ("semaphores", 3), ("conditions", 3), ("events", 3), ("barriers", 3)];
+
+/// Between steps that are too close for a signal from outside to fall there often enough.
+const POINTS: &[Point] = &[
+    Point::GateLocked,
+    Point::SlotWritten,
+    Point::BeforeWake,
+    Point::Committed,
+    Point::GateReleased,
+    Point::RightTaken,
+    Point::Armed,
+    Point::Woken,
+    Point::TicketDrawn,
+    Point::LockReleased,
+    Point::Relocked,
+    Point::Acting,
+    Point::Acted,
+    Point::WritersGateLocked,
+    Point::ReaderPlaced,
+    Point::PlaceFree,
+];
+
+/// Where in [`Things::counts`] what is counted.
+const RECOVERIES: usize = GROUPS.len();
+const STARTED: usize = RECOVERIES + 1;
+const BROKEN_DATA: usize = STARTED + 1;
+
+/// What all of them share.
+#[derive(Clone, Serialize, Deserialize)]
+struct Things {
+    lock: Lock,
+    rlock: RLock,
+    rwlock: RwLock,
+    /// Guarded by the three locks above, in this order: two equal numbers each.
+    pairs: RawArray<AtomicU64>,
+    value: Value<u64>,
+    array: Array<u64>,
+    semaphore: Semaphore,
+    condition: Condition,
+    /// Guarded by the condition's lock.
+    items: RawArray<AtomicU64>,
+    event: Event,
+    barrier: Barrier,
+    counts: RawArray<AtomicU64>,
+}
+
+impl Things {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        Ok(Self {
+            lock: Lock::new()?,
+            rlock: RLock::new()?,
+            rwlock: RwLock::new()?,
+            pairs: RawArray::zeroed(6)?,
+            value: Value::new(0)?,
+            array: Array::zeroed(8)?,
+            semaphore: Semaphore::new(0)?,
+            condition: Condition::new()?,
+            items: RawArray::zeroed(1)?,
+            event: Event::new()?,
+            barrier: Barrier::new(2)?.with_timeout(Duration::from_millis(40)),
+            counts: RawArray::zeroed(BROKEN_DATA + 1)?,
+        })
+    }
+
+    fn count(&self, what: usize) {
+        self.counts[what].fetch_add(1, Relaxed);
+    }
+
+    /// The guard, whoever died before; what was half changed is mended.
+    fn recover<G>(&self, locked: Result<G, LockError<G>>, mend: impl FnOnce()) -> G {
+        match locked {
+            Ok(guard) => guard,
+            Err(LockError::OwnerDied(guard)) => {
+                self.count(RECOVERIES);
+                mend();
+                guard
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn mend(&self, pair: usize) {
+        self.pairs[2 * pair + 1].store(self.pairs[2 * pair].load(Relaxed), Relaxed);
+    }
+
+    fn change(&self, pair: usize) {
+        self.check(pair);
+        for half in &self.pairs[2 * pair..2 * pair + 2] {
+            half.store(half.load(Relaxed) + 1, Relaxed);
+            linger();
+        }
+    }
+
+    fn check(&self, pair: usize) {
+        if self.pairs[2 * pair].load(Relaxed) != self.pairs[2 * pair + 1].load(Relaxed) {
+            self.count(BROKEN_DATA);
+        }
+    }
+}
+
+/// Now and then takes longer, so that many die in the middle.
+fn linger() {
+    let begin = Instant::now();
+    let time = Duration::from_micros(if random(4) == 0 { random(60) } else { 0 });
+    while begin.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// A number below `limit`, different each time.
+fn random(limit: u64) -> u64 {
+    // Processes that were forked from one share the state's seed.
+    RandomState::new().hash_one((process::id(), Instant::now())) % limit
+}
+
+fn work(things: Things, group: usize, member: usize) {
+    let mutated = std::env::var_os("MP_SOAK_MUTATED").is_some();
+    kill_points::mutate(mutated);
+    if random(2) == 0 {
+        let point = POINTS[random(POINTS.len() as u64) as usize];
+        kill_points::arm(if mutated { Point::BetweenChangeAndWake } else { point }, random(40) as u32 + 1);
+    }
+    things.count(STARTED);
+    if member == 0 && matches!(group, SEMAPHORES | CONDITIONS | EVENTS) {
+        provide(&things, group);
+    }
+    loop {
+        match group {
+            LOCKS => use_locks(&things),
+            SEMAPHORES => things.semaphore.acquire().expect("a permit"),
+            CONDITIONS => {
+                let guard = things.recover(things.condition.lock(), || {});
+                let items = &things.items[0];
+                let guard =
+                    things.recover(things.condition.wait_while(guard, || items.load(Relaxed) == 0), || {});
+                items.store(items.load(Relaxed).saturating_sub(1), Relaxed);
+                drop(guard);
+            }
+            EVENTS => {
+                things.event.wait();
+                thread::sleep(Duration::from_micros(50));
+            }
+            _ => {
+                let met =
+                    if random(2) == 0 { things.barrier.wait() } else { things.barrier.wait_with(|| true) };
+                if met.is_err() {
+                    things.barrier.reset().expect("a reset");
+                }
+            }
+        }
+        things.count(group);
+        // The others wait for those that provide.
+        if matches!(group, LOCKS | EVENTS | BARRIERS) && random(4) == 0 {
+            thread::sleep(Duration::from_micros(random(500)));
+        }
+    }
+}
+
+fn use_locks(things: &Things) {
+    match random(5) {
+        0 => {
+            let _guard = things.recover(things.lock.lock(), || things.mend(0));
+            things.change(0);
+        }
+        1 => {
+            let _outer = things.recover(things.rlock.lock(), || things.mend(1));
+            let _inner = things.rlock.lock().expect("it is held");
+            things.change(1);
+        }
+        2 => {
+            let _guard = things.recover(things.rwlock.write(), || things.mend(2));
+            things.change(2);
+        }
+        3 => {
+            let locked = things.rwlock.read();
+            // A reader that is told of a dead writer cannot mend.
+            if !matches!(locked, Err(LockError::OwnerDied(_))) {
+                let _guard = things.recover(locked, || {});
+                things.check(2);
+            } else {
+                drop(locked);
+                let _guard = things.recover(things.rwlock.write(), || {});
+                things.mend(2);
+            }
+        }
+        _ => {
+            *things.recover(things.value.lock(), || {}) += 1;
+            let mut array = things.recover(things.array.lock(), || {});
+            array.iter_mut().for_each(|value| *value += 1);
+            linger();
+        }
+    }
+}
+
+/// Provides what a group waits for, once at a time. Its predecessor may have died at any step of this.
+fn provide(things: &Things, group: usize) -> ! {
+    loop {
+        match group {
+            SEMAPHORES => {
+                wait_until(|| things.semaphore.value() == 0);
+                things.semaphore.release().expect("a release");
+            }
+            CONDITIONS => {
+                let items = &things.items[0];
+                // Whoever was notified may have died as the lock's owner: the one that finds out tells all.
+                wait_until(|| {
+                    let _guard = things.recover(things.condition.lock(), || {});
+                    items.load(Relaxed) == 0
+                });
+                let _guard = things.recover(things.condition.lock(), || {});
+                items.store(1, Relaxed);
+                things.condition.notify_one().expect("a notification");
+            }
+            _ => {
+                let before = things.counts[EVENTS].load(Relaxed);
+                things.event.set().expect("an event");
+                wait_until(|| things.counts[EVENTS].load(Relaxed) != before);
+                things.event.clear().expect("an event");
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// What the watching thread knows about the workers.
+struct Watch {
+    pids: [[AtomicU32; 3]; GROUPS.len()],
+    /// The group of which a worker is missing or stopped, or none.
+    excused: AtomicU32,
+    end: AtomicBool,
+}
+
+const NOBODY: u32 = u32::MAX;
+
+/// How long a process of one thread was ready to run and did not, in nanoseconds.
+fn run_delay(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    stat.split(' ').nth(1).and_then(|delay| delay.parse().ok()).unwrap_or(0)
+}
+
+impl Watch {
+    fn run_delays(&self, group: usize) -> HashMap<u32, u64> {
+        let pids = self.pids[group].iter().map(|pid| pid.load(Relaxed));
+        pids.filter(|pid| *pid != 0).map(|pid| (pid, run_delay(pid))).collect()
+    }
+
+    /// The longest stall of each group, until the end.
+    fn stalls(&self, things: &Things) -> [Duration; GROUPS.len()] {
+        const TICK: Duration = Duration::from_millis(1);
+        let mut longest = [Duration::ZERO; GROUPS.len()];
+        let mut seen = [0; GROUPS.len()];
+        let mut stalled = [Duration::ZERO; GROUPS.len()];
+        let mut delays: [HashMap<u32, u64>; GROUPS.len()] = Default::default();
+        let mut last = Instant::now();
+        while !self.end.load(Relaxed) {
+            thread::sleep(TICK);
+            // What is more than two ticks, this thread has slept too long: so may have others.
+            let tick = last.elapsed().min(2 * TICK);
+            last = Instant::now();
+            for group in 0..GROUPS.len() {
+                let count = things.counts[group].load(Relaxed);
+                if count != seen[group] {
+                    seen[group] = count;
+                    stalled[group] = Duration::ZERO;
+                    delays[group].clear();
+                } else if self.excused.load(Relaxed) != group as u32 {
+                    stalled[group] += tick;
+                    let stall = stalled[group];
+                    if stall < Duration::from_millis(10) {
+                        continue;
+                    }
+                    let now = self.run_delays(group);
+                    if delays[group].is_empty() {
+                        delays[group] = now;
+                        continue;
+                    }
+                    let delayed = now.iter().map(|(pid, delay)| {
+                        delay.saturating_sub(delays[group].get(pid).copied().unwrap_or(0))
+                    });
+                    let stall = stall.saturating_sub(Duration::from_nanos(delayed.sum()));
+                    longest[group] = longest[group].max(stall);
+                }
+            }
+        }
+        longest
+    }
+}
+
+/// What came of it.
+pub struct Report {
+    /// How often each group came to the end of what it does.
+    pub operations: [u64; GROUPS.len()],
+    /// By SIGKILL.
+    pub deaths: u64,
+    /// By SIGSTOP, each followed by SIGCONT.
+    pub stops: u64,
+    /// How often somebody was told that an owner had died.
+    pub recoveries: u64,
+    /// The longest stall of each group.
+    pub stalls: [Duration; GROUPS.len()],
+    /// What went wrong.
+    pub complaints: Vec<String>,
+}
+
+fn start(things: &Things, group: usize, member: usize) -> Child<()> {
+    let process = Process::new().name("soak").start_method(StartMethod::ForkServer);
+    process.spawn(work, (things.clone(), group, member)).expect("a process")
+}
+
+/// Runs it for `time`.
+pub fn run(time: Duration) -> Report {
+    let things = Things::new().expect("shared memory");
+    let watch =
+        Watch { pids: Default::default(), excused: AtomicU32::new(NOBODY), end: AtomicBool::new(false) };
+    let (mut deaths, mut stops) = (0, 0);
+    let mut complaints = Vec::new();
+    let stalls = thread::scope(|scope| {
+        let watching = scope.spawn(|| watch.stalls(&things));
+        let mut workers = Vec::new();
+        for (group, (_, members)) in GROUPS.iter().enumerate() {
+            for member in 0..*members {
+                let worker = start(&things, group, member);
+                watch.pids[group][member].store(worker.pid(), Relaxed);
+                workers.push((group, member, worker));
+            }
+        }
+        let until = Instant::now() + time;
+        let mut started = workers.len() as u64;
+        let mut died_by_itself = false;
+        while Instant::now() < until && complaints.is_empty() {
+            // Nobody else is missing when one is killed.
+            let begin = Instant::now();
+            while things.counts[STARTED].load(Relaxed) < started && begin.elapsed() < Duration::from_secs(10)
+            {
+                thread::sleep(Duration::from_micros(50));
+            }
+            watch.excused.store(NOBODY, Relaxed);
+            // Now and then long enough for a stall to show that the next death would end.
+            let long = random(if died_by_itself { 3 } else { 20 }) == 0;
+            died_by_itself = false;
+            let quiet = Duration::from_micros(if long { 250_000 } else { random(2000) });
+            let begin = Instant::now();
+            while begin.elapsed() < quiet && workers.iter().all(|(.., worker)| worker.is_alive()) {
+                thread::sleep(quiet.min(Duration::from_millis(1)));
+            }
+            let victim = random(workers.len() as u64) as usize;
+            let pid = Pid::from_raw(workers[victim].2.pid().cast_signed()).expect("a process id");
+            watch.excused.store(workers[victim].0 as u32, Relaxed);
+            if random(4) == 0 {
+                let _ = kill_process(pid, Signal::STOP);
+                thread::sleep(Duration::from_micros(random(20_000)));
+                let _ = kill_process(pid, Signal::CONT);
+                stops += 1;
+            } else {
+                let _ = kill_process(pid, Signal::KILL);
+                while workers[victim].2.is_alive() {
+                    thread::sleep(Duration::from_micros(50));
+                }
+            }
+            for (group, member, worker) in workers.iter_mut().filter(|(.., worker)| !worker.is_alive()) {
+                watch.excused.store(*group as u32, Relaxed);
+                died_by_itself |= worker.pid() != pid.as_raw_nonzero().get().cast_unsigned();
+                match worker.join() {
+                    Err(JoinError::Killed { .. }) => deaths += 1,
+                    end => complaints.push(format!("a worker of {} ended: {end:?}", GROUPS[*group].0)),
+                }
+                *worker = start(&things, *group, *member);
+                watch.pids[*group][*member].store(worker.pid(), Relaxed);
+                started += 1;
+            }
+        }
+        watch.end.store(true, Relaxed);
+        for (_, _, worker) in &workers {
+            let _ = worker.kill();
+        }
+        for (_, _, worker) in workers {
+            let _ = worker.join();
+        }
+        watching.join().expect("the watching thread")
+    });
+    for ((name, _), stall) in GROUPS.iter().zip(stalls) {
+        if stall > Duration::from_millis(100) {
+            complaints.push(format!("{name} stalled for {stall:?}"));
+        }
+    }
+    let count = |what: usize| things.counts[what].load(Relaxed);
+    if count(BROKEN_DATA) > 0 {
+        complaints.push(format!("data was found half changed {} times", count(BROKEN_DATA)));
+    }
+    for (group, (name, _)) in GROUPS.iter().enumerate() {
+        if count(group) == 0 {
+            complaints.push(format!("{name} did nothing"));
+        }
+    }
+    still_works(&things);
+    let operations = std::array::from_fn(count);
+    Report { operations, deaths, stops, recoveries: count(RECOVERIES), stalls, complaints }
+}
+
+/// Everything can be used, although everybody is dead.
+fn still_works(things: &Things) {
+    let soon = Duration::from_secs(5);
+    drop(things.recover(things.lock.lock_timeout(soon), || {}));
+    drop(things.recover(things.rlock.lock_timeout(soon), || {}));
+    drop(things.recover(things.rwlock.write_timeout(soon), || {}));
+    drop(things.recover(things.value.lock_timeout(soon), || {}));
+    drop(things.recover(things.array.lock_timeout(soon), || {}));
+    things.semaphore.release().expect("a release");
+    things.semaphore.acquire_timeout(soon).expect("a permit");
+    things.event.set().expect("an event");
+    assert!(things.event.wait_timeout(soon));
+    things.barrier.reset().expect("a reset");
+    let barrier = things.barrier.clone();
+    let other = thread::spawn(move || barrier.wait_timeout(soon));
+    things.barrier.wait_timeout(soon).expect("two parties");
+    other.join().expect("a thread").expect("two parties");
+    let guard = things.recover(things.condition.lock(), || {});
+    drop(things.recover(things.condition.wait_timeout(guard, Duration::from_millis(1)).0, || {}));
+}
+
+fn main() -> ExitCode {
+    mp_core::init();
+    let seconds = std::env::args().nth(1).map_or(Ok(10), |arg| arg.parse());
+    let Ok(seconds) = seconds else {
+        eprintln!("usage: soak [SECONDS]");
+        process::exit(2);
+    };
+    let report = run(Duration::from_secs(seconds));
+    println!("{:20} {:>14} {:>24}", "", "operations", "longest stall");
+    for (i, (name, _)) in GROUPS.iter().enumerate() {
+        println!("{name:20} {:14} {:>24?}", report.operations[i], report.stalls[i]);
+    }
+    let Report { deaths, stops, recoveries, .. } = report;
+    println!(
+        "{seconds} s, {deaths} deaths by SIGKILL, {stops} stops, {recoveries} times an owner was found dead"
+    );
+    for complaint in &report.complaints {
+        println!("WRONG: {complaint}");
+    }
+    if report.complaints.is_empty() {
+        println!("No hang, no lost wake, no stall above 100 ms.");
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
