@@ -1,7 +1,6 @@
-//! Locks between processes that survive SIGKILL.
-//!
-//! (The guided tour grows with the crate.)
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![allow(clippy::needless_doctest_main, reason = "the place of `init` in `main` is the point")]
 
 mod barrier;
 mod condition;
