@@ -76,7 +76,8 @@ fn run(bench: &Bench, quick: bool) -> Result<(), Failure> {
     if !status.success() {
         return Err(format!("the benchmark failed: {status}").into());
     }
-    let text = fs::read_to_string(&rows.0).map_err(|error| format!("the benchmark noted no rows: {error}"))?;
+    let text =
+        fs::read_to_string(&rows.0).map_err(|error| format!("the benchmark noted no rows: {error}"))?;
     let report = Report::parse(&text)?;
     let load = load.map_or_else(String::new, |load| format!("; load before the run: {load:.1}"));
     let section = page::section(bench, &report, &(machine::describe() + &load));

@@ -26,7 +26,7 @@ fn table_text(table: &Table) -> String {
     let ours = table.ours();
     let against = ours.map_or_else(|| "-".to_owned(), |ours| format!("x {}", ours.name));
     let mut text = format!(
-        "### {} ({}, {better})\n\n| | median | low 10 % | high 10 % | worse than {against} |\n|---|--:|--:|--:|--:|\n",
+        "### {} ({}, {better})\n\n| | median | low 10 % | high 10 % | {against} |\n|---|--:|--:|--:|--:|\n",
         table.title, table.unit,
     );
     // Writing to a string cannot fail.

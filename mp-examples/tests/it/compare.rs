@@ -28,7 +28,7 @@ fn rows_become_tables_in_which_the_peers_win_when_they_do() {
         "`cargo bench -p mp-pipe --bench pipe` on a machine.",
         "![Pipes](docs/pipe.svg)",
         "### Round trip (us, less is better)",
-        "| | median | low 10 % | high 10 % | worse than x mp-pipe, bytes |",
+        "| | median | low 10 % | high 10 % | x mp-pipe, bytes |",
         "| **mp-pipe, bytes** | 0.400 | 0.300 | 0.900 | 1.00 |",
         "| some <peer> | 4.00 | 3.00 | 9.00 | 10.0 |",
         "| Python, Pipe | 40.0 | 30.0 | 90.0 | 100 |",
