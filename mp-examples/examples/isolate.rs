@@ -57,16 +57,17 @@ fn limited(name: &str) -> Process {
 
 fn main() -> Result<(), StartError> {
     mp_core::init();
-    let workers: [Child<u64>; 5] = [
-        limited("adder").spawn(add_up, ())?,
-        limited("crasher").spawn(segfault, ())?,
-        limited("aborter").spawn(abort, ())?,
-        limited("hoarder").spawn(leak, ())?,
-        limited("sleeper").spawn(hang, ())?,
+    let (short, long) = (Duration::from_millis(500), Duration::from_secs(60));
+    let workers: [(Child<u64>, Duration); 5] = [
+        (limited("adder").spawn(add_up, ())?, long),
+        (limited("crasher").spawn(segfault, ())?, long),
+        (limited("aborter").spawn(abort, ())?, long),
+        (limited("hoarder").spawn(leak, ())?, long),
+        (limited("sleeper").spawn(hang, ())?, short),
     ];
-    for worker in workers {
+    for (worker, patience) in workers {
         let name = worker.name();
-        match worker.join_timeout(Duration::from_secs(1)) {
+        match worker.join_timeout(patience) {
             Ok(sum) => println!("{name}: {sum}"),
             Err(error @ JoinError::TimedOut { .. }) => {
                 let _ = worker.kill();
