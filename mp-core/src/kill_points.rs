@@ -237,3 +237,9 @@ pub fn at_exit(hook: extern "C" fn()) {
 
 #[cfg(all(feature = "kill-points", not(mp_loom), target_os = "linux", not(mp_unsupported)))]
 pub use crate::sys::mutex::BareMutex;
+
+/// Closes every descriptor of this process but its standard streams, whoever owns them, as some daemons do.
+#[cfg(feature = "kill-points")]
+pub fn close_all() {
+    crate::sys::process::close_all_except(std::io::stdin());
+}

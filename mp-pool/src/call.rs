@@ -12,11 +12,31 @@ use crate::{
     batch,
     engine::Engine,
     error::{Error, TaskError},
-    handle::{self, Handle},
+    handle::{self, Handle, Reader},
     imap::Imap,
     job::{Context, End, Job, Options, Progress},
     worker::{self, Packed, Runner},
 };
+
+/// How many items of an input are read at once: few at first, so that workers begin early.
+const FIRST_PIECE: usize = 256;
+const PIECE: usize = 1 << 14;
+
+/// Submits consecutive items, of which the first is the item `first` of the input.
+pub(crate) fn submit_items<T: Serialize>(engine: &Engine, job: &Arc<Job>, first: usize, items: &[T]) {
+    let mut at = 0;
+    while at < items.len() {
+        let encoded = batch::encode(first + at, &items[at..]);
+        at += encoded.len;
+        if let Some(batch) = encoded.batch {
+            engine.submit(job, batch);
+        }
+        if let Some(reason) = encoded.failed {
+            engine.end(job, first + at, End::NotEncoded(reason));
+            at += 1;
+        }
+    }
+}
 
 /// A call to a pool, with what is to be different about it; made by [`Pool::call`](crate::Pool::call), ended by `map`, `apply` and
 /// the like.
@@ -171,7 +191,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        let job = self.submit(worker::run_call::<F, Args>(), None, [args], false)?;
+        let job = self.submit(worker::run_call::<F, Args>(), None, [args], false, |_| {})?;
         self.engine.wait(None, &|| job.finished());
         handle::read_one(&job)
     }
@@ -187,7 +207,7 @@ impl<'p> Call<'p> {
         R: Serialize + DeserializeOwned,
     {
         let _ = function;
-        let job = self.submit(worker::run_call::<F, Args>(), None, [args], true)?;
+        let job = self.submit(worker::run_call::<F, Args>(), None, [args], true, |_| {})?;
         Ok(Handle::new(Arc::clone(self.engine), job, handle::read_one))
     }
 
@@ -307,39 +327,42 @@ impl<'p> Call<'p> {
         self.stream(worker::run_call::<F, (I::Item,)>(), None, items, false)
     }
 
-    /// Submits all of the input as one job.
+    /// Submits all of `items` as one job, and shows the job to `glance` now and then.
     fn submit<T: Serialize>(
         &self,
         runner: Pointer<Runner>,
         context: Option<Arc<Context>>,
-        input: impl IntoIterator<Item = T>,
+        items: impl IntoIterator<Item = T>,
         later: bool,
+        mut glance: impl FnMut(&Job),
     ) -> Result<Arc<Job>, Error> {
         let engine = self.engine;
-        let mut items = Vec::new();
-        // Where it panics it ends, with one task more that has no argument.
-        let panicked = catch_panic(|| items.extend(input)).err();
-        let total = items.len() + usize::from(panicked.is_some());
-        engine.announce(total)?;
-        let job = Job::new(runner, self.options.clone(), context, Some(total));
+        engine.check_running()?;
+        let mut input = items.into_iter();
+        let job = Job::new(runner, self.options.clone(), context, input.size_hint().0);
         if later {
             job.keep_underway(engine.underway()?);
         }
-        let mut at = 0;
-        while at < items.len() {
-            let encoded = batch::encode(at, &items[at..]);
-            at += encoded.len;
-            if let Some(batch) = encoded.batch {
-                engine.submit(&job, batch);
+        let mut piece = Vec::new();
+        let (mut read, mut size) = (0, FIRST_PIECE);
+        loop {
+            piece.clear();
+            let panicked = catch_panic(|| piece.extend(input.by_ref().take(size))).err();
+            submit_items(engine, &job, read, &piece);
+            read += piece.len();
+            if let Some(report) = panicked {
+                engine.end(&job, read, End::Input(report));
+                read += 1;
+                break;
             }
-            if let Some(reason) = encoded.failed {
-                engine.end(&job, at, 1, End::NotEncoded(reason));
-                at += 1;
+            if piece.len() < size || job.is_cancelled() {
+                break;
             }
+            engine.glance();
+            glance(&job);
+            size = (2 * size).min(PIECE);
         }
-        if let Some(report) = panicked {
-            engine.end(&job, at, 1, End::Input(report));
-        }
+        engine.seal(&job, read);
         Ok(job)
     }
 
@@ -349,9 +372,11 @@ impl<'p> Call<'p> {
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Vec<R>, Error> {
-        let job = self.submit(runner, context, items, false)?;
-        self.engine.wait(None, &|| job.finished());
-        handle::read_all(&job)
+        let items = items.into_iter();
+        let mut results = Reader::<R>::with_capacity(items.size_hint().0);
+        let job = self.submit(runner, context, items, false, |job| results.read(job))?;
+        results.read_to_end(self.engine, &job);
+        results.finish(&job)
     }
 
     fn try_collect<T: Serialize, R: DeserializeOwned>(
@@ -360,7 +385,7 @@ impl<'p> Call<'p> {
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Vec<Result<R, TaskError>>, Error> {
-        let job = self.submit(runner, context, items, false)?;
+        let job = self.submit(runner, context, items, false, |_| {})?;
         self.engine.wait(None, &|| job.finished());
         handle::try_read_all(&job)
     }
@@ -371,7 +396,7 @@ impl<'p> Call<'p> {
         context: Option<Arc<Context>>,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Handle<Vec<R>>, Error> {
-        let job = self.submit(runner, context, items, true)?;
+        let job = self.submit(runner, context, items, true, |_| {})?;
         Ok(Handle::new(Arc::clone(self.engine), job, handle::read_all))
     }
 
@@ -382,8 +407,8 @@ impl<'p> Call<'p> {
         items: I,
         ordered: bool,
     ) -> Result<Imap<I::IntoIter, R>, Error> {
-        self.engine.announce(0)?;
-        let job = Job::new(runner, self.options.clone(), context, None);
+        self.engine.check_running()?;
+        let job = Job::new(runner, self.options.clone(), context, 0);
         Imap::new(Arc::clone(self.engine), job, items.into_iter(), ordered)
     }
 }

@@ -1,6 +1,7 @@
 //! Results that will be there.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     engine::Engine,
     error::{Error, TaskError},
-    job::{Job, Progress},
+    job::{Ends, Job, Progress},
 };
 
 /// The result of a call that was submitted and not waited for. Python: `AsyncResult`.
@@ -48,7 +49,14 @@ struct Shared<T> {
 enum Value<T> {
     Encoded,
     Here(Result<T, Error>),
-    Taken,
+    /// Whether it was a success.
+    Taken(bool),
+}
+
+impl<T> Value<T> {
+    fn is_success(&self) -> bool {
+        matches!(self, Self::Here(Ok(_)) | Self::Taken(true))
+    }
 }
 
 impl<T> Shared<T> {
@@ -62,9 +70,12 @@ impl<T> Shared<T> {
     }
 
     fn take(&self) -> Result<T, Error> {
-        self.with(|value| match std::mem::replace(value, Value::Taken) {
-            Value::Here(result) => result,
-            _ => Err(Error::AlreadyTaken),
+        self.with(|value| {
+            let success = value.is_success();
+            match std::mem::replace(value, Value::Taken(success)) {
+                Value::Here(result) => result,
+                _ => Err(Error::AlreadyTaken),
+            }
         })
     }
 }
@@ -114,7 +125,7 @@ impl<T> Handle<T> {
     /// Whether the call has ended without an error; `None` if it has not ended. Python: `successful()`, which raises then.
     #[must_use]
     pub fn successful(&self) -> Option<bool> {
-        self.ready().then(|| self.shared.with(|value| !matches!(value, Value::Here(Err(_)))))
+        self.ready().then(|| self.shared.with(|value| value.is_success()))
     }
 
     /// How many of its tasks have ended.
@@ -212,30 +223,65 @@ impl<T> fmt::Debug for Handle<T> {
     }
 }
 
-/// Reads all results of a finished job, in the order of the input, into `out`, which gets each.
-pub(crate) fn read_each<R: DeserializeOwned>(job: &Job, out: impl FnMut(Result<R, TaskError>)) {
-    let mut out = out;
-    let mut ends = job.take();
-    ends.sort_unstable_by_key(|ends| ends.first);
-    for ends in ends {
-        ends.decode(&mut out);
+/// Reads results in the order of the input, as far as they have come.
+pub(crate) struct Reader<R> {
+    values: Vec<R>,
+    /// The first error, in the order of the input.
+    failed: Option<TaskError>,
+    /// The next to be read.
+    next: usize,
+    /// What came ahead of others.
+    early: BTreeMap<usize, Ends>,
+}
+
+impl<R: DeserializeOwned> Reader<R> {
+    pub(crate) fn with_capacity(results: usize) -> Self {
+        // A size that the input promised is no reason to run out of memory.
+        let values = Vec::with_capacity(results.min(1 << 20));
+        Self { values, failed: None, next: 0, early: BTreeMap::new() }
+    }
+
+    /// Reads what has come.
+    pub(crate) fn read(&mut self, job: &Job) {
+        for ends in job.take() {
+            self.early.insert(ends.first, ends);
+        }
+        while let Some(entry) = self.early.first_entry().filter(|entry| *entry.key() == self.next) {
+            let ends = entry.remove();
+            self.next += ends.len;
+            ends.decode(|result| match result {
+                Ok(value) => self.values.push(value),
+                Err(error) => {
+                    self.failed.get_or_insert(error);
+                }
+            });
+        }
+    }
+
+    /// Reads until the job has finished.
+    pub(crate) fn read_to_end(&mut self, engine: &Engine, job: &Job) {
+        while !job.finished() {
+            let seen = job.ended();
+            engine.wait(None, &|| job.ended() != seen || job.finished());
+            self.read(job);
+        }
+        self.read(job);
+    }
+
+    pub(crate) fn finish(self, job: &Job) -> Result<Vec<R>, Error> {
+        match (job.failed(), self.failed) {
+            (Some(error), _) => Err(error),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => Ok(self.values),
+        }
     }
 }
 
 /// Reads the results of a finished job, or the first error.
 pub(crate) fn read_all<R: DeserializeOwned>(job: &Job) -> Result<Vec<R>, Error> {
-    if let Some(error) = job.failed() {
-        return Err(error);
-    }
-    let mut values = Vec::with_capacity(job.total.unwrap_or(0));
-    let mut first = None;
-    read_each(job, |result| match result {
-        Ok(value) => values.push(value),
-        Err(error) => {
-            first.get_or_insert(error);
-        }
-    });
-    first.map_or(Ok(values), |error| Err(error.into()))
+    let mut results = Reader::with_capacity(job.ended());
+    results.read(job);
+    results.finish(job)
 }
 
 /// Reads one result for each task of a finished job.
@@ -243,8 +289,10 @@ pub(crate) fn try_read_all<R: DeserializeOwned>(job: &Job) -> Result<Vec<Result<
     if let Some(error) = job.failed() {
         return Err(error);
     }
-    let mut results = Vec::with_capacity(job.total.unwrap_or(0));
-    read_each(job, |result| results.push(result));
+    let mut ends = job.take();
+    ends.sort_unstable_by_key(|ends| ends.first);
+    let mut results = Vec::with_capacity(job.ended());
+    ends.into_iter().for_each(|ends| ends.decode(|result| results.push(result)));
     Ok(results)
 }
 

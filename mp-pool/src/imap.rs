@@ -11,7 +11,7 @@ use mp_core::catch_panic;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    batch,
+    call::submit_items,
     engine::{Engine, Underway},
     error::{Error, TaskError},
     job::{End, Job},
@@ -76,6 +76,13 @@ where
         self.next_until(Instant::now().checked_add(timeout))
     }
 
+    /// Cancels what has not ended, as [`Handle::cancel`](crate::Handle::cancel) does, and reads no more of the input. The results of
+    /// what was read come all the same, most of them as [`TaskError::Cancelled`].
+    pub fn cancel(&mut self) {
+        self.input = None;
+        self.engine.cancel(&self.job);
+    }
+
     fn read_ahead(&mut self) {
         while self.read - self.given + self.chunk <= self.window && self.input.is_some() {
             if let Some(error) = self.engine.over() {
@@ -98,22 +105,10 @@ where
                     }
                 }
             }
-            let first = self.read;
-            let mut at = 0;
-            while at < items.len() {
-                let encoded = batch::encode(first + at, &items[at..]);
-                at += encoded.len;
-                if let Some(batch) = encoded.batch {
-                    self.engine.submit_more(&self.job, batch);
-                }
-                if let Some(reason) = encoded.failed {
-                    self.job.end(first + at, 1, End::NotEncoded(reason));
-                    at += 1;
-                }
-            }
-            self.read += at;
+            submit_items(&self.engine, &self.job, self.read, &items);
+            self.read += items.len();
             if let Some(report) = panicked {
-                self.job.end(self.read, 1, End::Input(report));
+                self.engine.end(&self.job, self.read, End::Input(report));
                 self.read += 1;
             }
         }

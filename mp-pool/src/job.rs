@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     engine::Underway,
     error::{Error, TaskError},
-    message::{Outcome, PART_HEAD, Part, read_len},
+    message::{Failure, PART_HEAD, Part, read_len},
     spare,
     worker::{Packed, Runner},
 };
@@ -108,15 +108,17 @@ pub(crate) struct Ends {
 /// Called once, by the clerk, when the job has finished.
 pub(crate) type Callback = Box<dyn FnOnce() + Send>;
 
+const UNKNOWN: usize = usize::MAX;
+
 /// One call.
 pub(crate) struct Job {
     pub(crate) runner: Pointer<Runner>,
     pub(crate) options: Options,
     pub(crate) context: Option<Arc<Context>>,
-    /// How many tasks it has; `None` while that is not known.
-    pub(crate) total: Option<usize>,
+    /// How many tasks it has; [`UNKNOWN`] while the input is being read.
+    total: AtomicUsize,
     ended: AtomicUsize,
-    /// Tasks that were not given to any worker yet, or were taken back.
+    /// About how many tasks were not given to any worker yet, or were taken back.
     pub(crate) unassigned: AtomicUsize,
     /// How long a task takes, in nanoseconds; 0 before the first answer.
     pub(crate) pace: AtomicU64,
@@ -138,15 +140,15 @@ impl Job {
         runner: Pointer<Runner>,
         options: Options,
         context: Option<Arc<Context>>,
-        total: Option<usize>,
+        expected: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
             runner,
             options,
             context,
-            total,
+            total: AtomicUsize::new(UNKNOWN),
             ended: AtomicUsize::new(0),
-            unassigned: AtomicUsize::new(total.unwrap_or(0)),
+            unassigned: AtomicUsize::new(expected),
             pace: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
             inbox: Mutex::default(),
@@ -171,7 +173,17 @@ impl Job {
     }
 
     pub(crate) fn finished(&self) -> bool {
-        self.total.is_some_and(|total| self.ended() >= total)
+        self.ended() >= self.total.load(Ordering::Acquire)
+    }
+
+    /// How many tasks it has, if that is known.
+    pub(crate) fn total(&self) -> Option<usize> {
+        Some(self.total.load(Ordering::Acquire)).filter(|total| *total != UNKNOWN)
+    }
+
+    /// Says how many tasks it has: all of the input was read. Called with the lock of the table held.
+    pub(crate) fn seal(&self, total: usize) {
+        self.total.store(total, Ordering::Release);
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -188,7 +200,7 @@ impl Job {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        Progress { done: self.ended(), total: self.total }
+        Progress { done: self.ended(), total: self.total() }
     }
 
     /// Notes how long `len` tasks took.
@@ -243,7 +255,7 @@ impl Job {
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
-            .field("total", &self.total)
+            .field("total", &self.total())
             .field("ended", &self.ended())
             .finish_non_exhaustive()
     }
@@ -271,26 +283,26 @@ impl Ends {
                 attempts,
             }),
             End::Answered { part, message, fds, who } => {
-                let not_decoded = |index, reason| TaskError::Decode { index, reason };
-                if part.returned {
-                    read::<R>(&part, &message, fds, len, |at, result| {
-                        each(result.map_err(|reason| not_decoded(first + at, reason)));
+                if part.failed {
+                    let failure = message.get(PART_HEAD..).map(transfer::decode_front::<Failure>);
+                    let (worker, pid) = (who.name.clone(), who.pid);
+                    all(&|index| match &failure {
+                        Some(Ok((Failure::Panicked(report), _))) => {
+                            let (worker, report) = (worker.clone(), report.clone());
+                            TaskError::Panicked { index, worker, pid, report }
+                        }
+                        Some(Ok((Failure::NotDecoded(reason), _))) => {
+                            let reason = format!("its argument did not arrive: {reason}");
+                            TaskError::Decode { index, reason }
+                        }
+                        Some(Ok((Failure::NotEncoded(reason), _))) => {
+                            TaskError::Decode { index, reason: reason.clone() }
+                        }
+                        _ => TaskError::Decode { index, reason: "its failure cannot be read".to_owned() },
                     });
                 } else {
-                    read::<Outcome<R>>(&part, &message, fds, len, |at, result| {
-                        let index = first + at;
-                        each(match result {
-                            Err(reason) => Err(not_decoded(index, reason)),
-                            Ok(Outcome::Returned(result)) => Ok(result),
-                            Ok(Outcome::NotDecoded(reason)) => {
-                                Err(not_decoded(index, format!("its argument did not arrive: {reason}")))
-                            }
-                            Ok(Outcome::NotEncoded(reason)) => Err(not_decoded(index, reason.into())),
-                            Ok(Outcome::Panicked(report)) => {
-                                let (worker, pid) = (who.name.clone(), who.pid);
-                                Err(TaskError::Panicked { index, worker, pid, report: *report })
-                            }
-                        });
+                    read::<R>(&part, &message, fds, len, |at, result| {
+                        each(result.map_err(|reason| TaskError::Decode { index: first + at, reason }));
                     });
                 }
                 spare::give(message);

@@ -66,8 +66,8 @@ pub(crate) struct Part {
     pub(crate) len: u32,
     /// The chunk is over: what was not answered by now will not be.
     pub(crate) last: bool,
-    /// All items have returned, and there are nothing but results; else each has an `Outcome`.
-    pub(crate) returned: bool,
+    /// There is no result, but the failure of one item.
+    pub(crate) failed: bool,
     /// The worker has grown too large.
     pub(crate) retire: bool,
     /// The bytes of the results; behind them stand their lengths.
@@ -86,7 +86,7 @@ pub(crate) const PART_HEAD: usize = 2 + 4 * 4 + 3 * 8;
 
 impl Part {
     pub(crate) fn write(&self, into: &mut [u8]) {
-        let flags = u8::from(self.last) | u8::from(self.returned) << 1 | u8::from(self.retire) << 2;
+        let flags = u8::from(self.last) | u8::from(self.failed) << 1 | u8::from(self.retire) << 2;
         let mut head = [0; PART_HEAD];
         head[..2].copy_from_slice(&[PART, flags]);
         let words = [self.ticket, self.from, self.len, self.slowest];
@@ -111,7 +111,7 @@ impl Part {
             len: word(10),
             slowest: word(14),
             last: head[1] & 1 != 0,
-            returned: head[1] & 2 != 0,
+            failed: head[1] & 2 != 0,
             retire: head[1] & 4 != 0,
             bytes: long(18),
             nanoseconds: long(26),
@@ -121,6 +121,7 @@ impl Part {
 }
 
 /// Appends the length of one result; most are short.
+#[inline]
 pub(crate) fn write_len(mut len: usize, into: &mut Vec<u8>) {
     while len >= 0x80 {
         into.push(len as u8 | 0x80);
@@ -130,7 +131,12 @@ pub(crate) fn write_len(mut len: usize, into: &mut Vec<u8>) {
 }
 
 /// Reads what [`write_len`] wrote, from the front of `bytes`.
+#[inline]
 pub(crate) fn read_len(bytes: &mut &[u8]) -> Option<usize> {
+    if let Some((short @ 0..0x80, rest)) = bytes.split_first() {
+        *bytes = rest;
+        return Some(usize::from(*short));
+    }
     let mut len = 0_usize;
     for shift in (0..usize::BITS).step_by(7) {
         let (byte, rest) = bytes.split_first()?;
@@ -143,15 +149,14 @@ pub(crate) fn read_len(bytes: &mut &[u8]) -> Option<usize> {
     None
 }
 
-/// What became of one item in the worker.
+/// Why an item has no result.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Outcome<R> {
-    Returned(R),
-    Panicked(Box<PanicReport>),
+pub(crate) enum Failure {
+    Panicked(PanicReport),
     /// The argument does not decode.
-    NotDecoded(Box<str>),
+    NotDecoded(String),
     /// The result does not encode.
-    NotEncoded(Box<str>),
+    NotEncoded(String),
 }
 
 #[cfg(test)]
@@ -165,7 +170,7 @@ mod tests {
             from: 2,
             len: 3,
             last: true,
-            returned: false,
+            failed: true,
             retire: true,
             bytes: 1 << 40,
             nanoseconds: 5,

@@ -106,36 +106,46 @@ impl Engine {
         self.size
     }
 
-    /// Announces a call with so many tasks.
-    pub(crate) fn announce(&self, tasks: usize) -> Result<(), Error> {
-        let mut table = self.table.lock();
-        table.check_running()?;
-        table.announce(tasks);
-        Ok(())
+    /// Whether a call may begin.
+    pub(crate) fn check_running(&self) -> Result<(), Error> {
+        self.table.lock().check_running()
     }
 
-    /// Puts announced tasks in line, and gives out what can be given out.
+    /// Puts tasks in line, and gives out what can be given out.
     pub(crate) fn submit(&self, job: &Arc<Job>, batch: Batch) {
-        let mut table = self.table.lock();
-        table.enqueue(Span::all(Arc::clone(job), batch));
-        self.after(table);
-    }
-
-    /// As [`submit`](Self::submit), for tasks that were not announced.
-    pub(crate) fn submit_more(&self, job: &Arc<Job>, batch: Batch) {
         let mut table = self.table.lock();
         table.announce(batch.len() as usize);
         table.enqueue(Span::all(Arc::clone(job), batch));
         self.after(table);
     }
 
-    /// Ends announced tasks that never got in line.
-    pub(crate) fn end(&self, job: &Arc<Job>, first: usize, len: usize, end: End) {
-        if len > 0 {
-            let mut table = self.table.lock();
-            table.end(job, first, len, end);
-            self.after(table);
+    /// Says that a job has no more than so many tasks.
+    pub(crate) fn seal(&self, job: &Arc<Job>, total: usize) {
+        let mut table = self.table.lock();
+        job.seal(total);
+        table.news.push(Arc::clone(job));
+        self.after(table);
+    }
+
+    /// Takes in what has come, if nobody else does: for one who submits much.
+    pub(crate) fn glance(&self) {
+        {
+            let mut role = self.role.lock();
+            if role.holder.is_some() {
+                return;
+            }
+            role.holder = Some(Holder::Caller);
         }
+        let _leave = Leave(self);
+        self.turn();
+    }
+
+    /// Ends a task that never got in line.
+    pub(crate) fn end(&self, job: &Arc<Job>, index: usize, end: End) {
+        let mut table = self.table.lock();
+        table.announce(1);
+        table.end(job, index, 1, end);
+        self.after(table);
     }
 
     pub(crate) fn cancel(&self, job: &Arc<Job>) {

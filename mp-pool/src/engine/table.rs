@@ -4,6 +4,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
     ops::Range,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -24,8 +25,6 @@ use crate::{
 const CHUNKS_PER_WORKER: usize = 4;
 /// A chunk is not made shorter than this, if there are enough short tasks.
 const SHORTEST: Duration = Duration::from_micros(50);
-/// Nor is less than this taken back from a worker.
-const WORTH_TAKING: Duration = Duration::from_micros(20);
 /// What a task is taken for before the first was measured.
 const UNKNOWN: Duration = Duration::from_millis(1);
 /// A chunk that was begun and lost so often, through no task's fault, is cut into single tasks.
@@ -76,6 +75,23 @@ struct Flight {
     warned: Option<(Item, Instant)>,
 }
 
+/// Tickets are numbers in a row: nothing needs to be scattered.
+#[derive(Default)]
+struct Tickets(u64);
+
+impl Hasher for Tickets {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u32(&mut self, ticket: u32) {
+        // The table looks at the highest bits, too.
+        self.0 = u64::from(ticket).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum Phase {
     Running,
@@ -90,7 +106,7 @@ pub(super) struct Table<C> {
     line: VecDeque<Span>,
     /// What waits for its next attempt.
     later: Vec<(Instant, Span)>,
-    flights: HashMap<Ticket, Flight>,
+    flights: HashMap<Ticket, Flight, BuildHasherDefault<Tickets>>,
     next: Ticket,
     /// Tasks that were announced and have not ended.
     outstanding: usize,
@@ -109,7 +125,7 @@ impl<C: Crew> Table<C> {
             phase: Phase::Running,
             line: VecDeque::new(),
             later: Vec::new(),
-            flights: HashMap::new(),
+            flights: HashMap::default(),
             next: 1,
             outstanding: 0,
             watched: false,
@@ -144,13 +160,16 @@ impl<C: Crew> Table<C> {
     pub(super) fn enqueue(&mut self, span: Span) {
         match &self.phase {
             Phase::Running | Phase::Closed if !span.job.is_cancelled() => {
-                if span.job.total.is_none() {
-                    span.job.unassigned.fetch_add(span.len() as usize, Ordering::Relaxed);
-                }
                 self.line.push_back(span);
                 self.fill();
             }
-            _ => self.end(&span.job, span.first(), span.len() as usize, End::Cancelled),
+            phase => {
+                if let Phase::Broken(error) = phase {
+                    span.job.fail(error.clone());
+                }
+                span.job.cancelled.store(true, Ordering::Release);
+                self.end(&span.job, span.first(), span.len() as usize, End::Cancelled);
+            }
         }
     }
 
@@ -173,6 +192,8 @@ impl<C: Crew> Table<C> {
                 Event::Lost { who, status, fault, held } => self.lost(&who, status, fault, held),
                 Event::Broken(error) => self.break_down(error),
             }
+        }
+        if any {
             self.fill();
         }
         any
@@ -320,7 +341,7 @@ impl<C: Crew> Table<C> {
         );
         let size = u32::try_from(size).unwrap_or(u32::MAX).min(most.max(1));
         let len = span.batch.together(&span.items).min(size);
-        job.unassigned.fetch_sub(len as usize, Ordering::Relaxed);
+        job.unassigned.store(left - len as usize, Ordering::Relaxed);
         if len == span.len() {
             return Some(span);
         }
@@ -375,8 +396,8 @@ impl<C: Crew> Table<C> {
             }
             let pace = job.pace.load(Ordering::Relaxed);
             let pace = if pace == 0 { UNKNOWN.as_nanos() as u64 } else { pace };
-            let weight = u64::from(unclaimed).saturating_mul(pace);
-            if weight < WORTH_TAKING.as_nanos() as u64 { 0 } else { weight }
+            // However short they are on the average: the task in front of them may be a long one.
+            u64::from(unclaimed).saturating_mul(pace)
         };
         let Some(ticket) = self.crew.heaviest(&weight) else { return false };
         let Some(flight) = self.flights.get_mut(&ticket) else { return false };

@@ -17,17 +17,17 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Exit, Initializer, Runner, Session, Work};
 use crate::{
     local::desk::Item,
-    message::{Outcome, PART_HEAD, Part, write_len},
+    message::{Failure, PART_HEAD, Part, write_len},
     spare, task,
 };
 
 /// Results do not wait longer than this for those behind them.
 const ANSWER: Duration = Duration::from_millis(5);
+/// Nor do so many of them gather.
+const GATHERED: usize = 1 << 13;
 /// A claim, and a look at the clock, for so much work.
 const STRIDE: Duration = Duration::from_micros(50);
 const LONGEST_STRIDE: u32 = 1 << 10;
-/// Nor do so many of them gather.
-const GATHERED: usize = 1 << 13;
 
 /// Runs a chunk of calls of `F`.
 pub(crate) fn run_call<F, Args>() -> Pointer<Runner>
@@ -82,7 +82,6 @@ impl Session {
 /// How many items to claim at once, and when to answer.
 struct Pace {
     stride: u32,
-    /// The last look at the clock, and what was answered by then.
     looked: Instant,
     answered: Instant,
     slowest: (u32, Duration),
@@ -112,181 +111,206 @@ impl Pace {
     }
 }
 
+/// How a run of items came to its end.
+enum Stop {
+    /// All are done.
+    Done,
+    /// The argument of the last one does not decode.
+    NotDecoded(String),
+}
+
 impl Work {
     fn run<Args: DeserializeOwned, R: Serialize>(mut self, call: impl Fn(Args) -> R) -> Vec<u8> {
         let chunk = &self.chunk;
+        let (ticket, place, timed) = (chunk.ticket, chunk.place, chunk.timed);
         let session = Rc::clone(&self.session);
         let desk = &session.desk;
         task::begin_chunk(chunk.first);
         let mut pace = Pace::new();
-        let mut report = Report { ticket: chunk.ticket, from: 0, done: Vec::new() };
+        let mut report = Report { session: &session, ticket, from: 0, done: Vec::new() };
         let mut fds = std::mem::take(&mut self.fds);
         let mut rest = self.message.get(self.at..).unwrap_or_default();
         loop {
-            let claimed = desk.claim(chunk.place, pace.stride);
+            let claimed = desk.claim(place, pace.stride);
             if claimed.is_empty() {
                 break;
             }
-            for item in claimed.clone() {
-                desk.begin(Item { ticket: chunk.ticket, item }, chunk.timed);
-                // An item with handles is alone in its chunk.
-                let args = if fds.is_empty() {
-                    catch_panic(|| transfer::decode_front::<Args>(rest)).map(|read| {
-                        read.map(|(args, behind)| {
-                            rest = behind;
-                            args
-                        })
-                    })
-                } else {
-                    let fds = std::mem::take(&mut fds);
-                    catch_panic(|| transfer::decode::<Args>(rest, fds))
+            let mut next = claimed.start;
+            while next < claimed.end {
+                let mut decoded = false;
+                // One guard for as many items as do not panic.
+                let stop = catch_panic(|| {
+                    while next < claimed.end {
+                        desk.begin(Item { ticket, item: next }, timed);
+                        next += 1;
+                        decoded = false;
+                        // An item with handles is alone in its chunk.
+                        let args = if fds.is_empty() {
+                            transfer::decode_front::<Args>(rest).map(|(args, behind)| {
+                                rest = behind;
+                                args
+                            })
+                        } else {
+                            transfer::decode(rest, std::mem::take(&mut fds))
+                        };
+                        match args {
+                            Ok(args) => {
+                                decoded = true;
+                                report.done.push(call(args));
+                            }
+                            Err(error) => return Stop::NotDecoded(error.to_string()),
+                        }
+                    }
+                    Stop::Done
+                });
+                let failure = match stop {
+                    Ok(Stop::Done) => continue,
+                    Ok(Stop::NotDecoded(reason)) => Failure::NotDecoded(reason),
+                    Err(report) if decoded => Failure::Panicked(report),
+                    Err(report) => Failure::NotDecoded(format!("its `Deserialize` {report}")),
                 };
-                let outcome = match args {
-                    Ok(Ok(args)) => match catch_panic(|| call(args)) {
-                        Ok(result) => Outcome::Returned(result),
-                        Err(report) => Outcome::Panicked(Box::new(report)),
-                    },
-                    Ok(Err(error)) => Outcome::NotDecoded(error.to_string().into()),
-                    Err(report) => Outcome::NotDecoded(format!("its `Deserialize` {report}").into()),
-                };
-                let lost = matches!(outcome, Outcome::NotDecoded(_));
-                report.done.push(outcome);
+                let lost = matches!(failure, Failure::NotDecoded(_));
                 if lost {
                     // Where the next item begins is not known: the pool sends it again, without this one.
-                    desk.take_back(chunk.place, |_| 0);
-                    desk.rest();
-                    report.send(&session, &mut pace, true);
+                    desk.take_back(place, |_| 0);
+                }
+                desk.rest();
+                report.send(&mut pace, false);
+                report.fail(&failure, lost);
+                if lost {
                     return self.message;
                 }
             }
-            if pace.look(claimed.start, claimed.end - claimed.start) || report.done.len() >= GATHERED {
+            let due = pace.look(claimed.start, claimed.end - claimed.start);
+            if claimed.end == chunk.len {
+                break;
+            }
+            if due || report.done.len() >= GATHERED {
                 desk.rest();
-                report.send(&session, &mut pace, false);
+                report.send(&mut pace, false);
             }
         }
         desk.rest();
-        report.send(&session, &mut pace, true);
+        report.send(&mut pace, true);
         self.message
     }
 
     /// Answers every item with the same failure.
     fn refuse(self, reason: &str) -> Vec<u8> {
-        let claimed = self.session.desk.claim(self.chunk.place, u32::MAX);
-        let done = claimed.map(|_| Outcome::<()>::NotDecoded(reason.into())).collect();
-        Report { ticket: self.chunk.ticket, from: 0, done }.send(&self.session, &mut Pace::new(), true);
+        let (ticket, place) = (self.chunk.ticket, self.chunk.place);
+        let failure = Failure::NotDecoded(reason.to_owned());
+        let mut report = Report { session: &self.session, ticket, from: 0, done: Vec::<()>::new() };
+        for _ in self.session.desk.claim(place, u32::MAX) {
+            report.fail(&failure, false);
+        }
+        report.send(&mut Pace::new(), true);
         self.message
     }
 }
 
-/// Outcomes on their way.
-struct Report<R> {
+/// Results on their way.
+struct Report<'a, R> {
+    session: &'a Session,
     ticket: u32,
+    /// The item of the first of them, counted within the chunk.
     from: u32,
-    done: Vec<Outcome<R>>,
+    done: Vec<R>,
 }
 
-impl<R: Serialize> Report<R> {
-    /// Sends what is done as one message, or as several if there are handles in it.
-    fn send(&mut self, session: &Session, pace: &mut Pace, last: bool) {
-        let now = Instant::now();
-        let head = Part {
+impl<R: Serialize> Report<'_, R> {
+    /// Sends the results that are there: as one message, or as several if there are handles in them or some cannot be encoded.
+    fn send(&mut self, pace: &mut Pace, last: bool) {
+        let mut head = Part {
             ticket: self.ticket,
-            retire: session.too_large(),
-            nanoseconds: (now - pace.answered).as_nanos() as u64,
+            retire: self.session.too_large(),
+            nanoseconds: (pace.looked - pace.answered).as_nanos() as u64,
             slowest: pace.slowest.0,
             slowest_nanoseconds: pace.slowest.1.as_nanos() as u64,
             ..Part::default()
         };
-        (pace.answered, pace.slowest) = (now, (0, Duration::ZERO));
-        let returned = self.done.iter().all(|outcome| matches!(outcome, Outcome::Returned(_)));
-        let mut rest = self.done.as_slice();
-        let mut head = Part { returned, ..head };
-        loop {
-            let sent = if returned {
-                let results = rest.iter().filter_map(|outcome| match outcome {
-                    Outcome::Returned(result) => Some(result),
-                    _ => None,
-                });
-                send_some(session, head, results, self.from, rest.len(), last)
-            } else {
-                send_some(session, head, rest.iter(), self.from, rest.len(), last)
-            };
-            // What one message tells of the time, the next need not.
-            (head.nanoseconds, head.slowest_nanoseconds) = (0, 0);
-            match sent {
-                Ok(sent) => {
-                    self.from += sent as u32;
-                    rest = &rest[sent..];
-                }
+        let done = std::mem::take(&mut self.done);
+        let mut rest = done.as_slice();
+        while last || !rest.is_empty() {
+            match self.send_some(head, rest, last) {
+                Ok(sent) => rest = &rest[sent..],
                 Err(reason) => {
-                    let failed = [Outcome::<()>::NotEncoded(reason.into())];
-                    let head = Part { returned: false, ..head };
-                    let _ = send_some(session, head, failed.iter(), self.from, rest.len(), last);
-                    self.from += 1;
                     rest = &rest[1..];
+                    self.fail(&Failure::NotEncoded(reason), last && rest.is_empty());
                 }
             }
+            // What one message tells of the time, the next need not.
+            (head.nanoseconds, head.slowest_nanoseconds) = (0, 0);
             if rest.is_empty() {
                 break;
             }
         }
+        self.done = done;
         self.done.clear();
-        // The clock ran on while this was sent; that is not the next item's time.
-        pace.looked = Instant::now();
-        pace.answered = pace.looked;
+        if !last {
+            // The clock ran on while this was sent; that is not the next item's time.
+            pace.looked = Instant::now();
+            (pace.answered, pace.slowest) = (pace.looked, (0, Duration::ZERO));
+        }
     }
-}
 
-/// Sends the front of `results` as one message: all of them, or up to the first that has handles or cannot be encoded. Returns how
-/// many were sent, or why the very first could not be. `left` is how many there are.
-fn send_some<'a, T: Serialize + 'a>(
-    session: &Session,
-    head: Part,
-    results: impl Iterator<Item = &'a T>,
-    from: u32,
-    left: usize,
-    last: bool,
-) -> Result<usize, String> {
-    let mut message = spare::take();
-    let mut lengths = spare::take();
-    message.resize(PART_HEAD, 0);
-    let (mut end, mut sent, mut carried) = (PART_HEAD, 0, Vec::new());
-    let stop = Cell::new(false);
-    let outcome = catch_panic(|| {
-        transfer::encode_each(results.take_while(|_| !stop.get()), &mut message, |to, handles| {
-            if !handles.is_empty() {
-                stop.set(true);
-                if sent > 0 {
-                    // It is encoded again, for a message of its own.
-                    return;
+    /// Sends the failure of one item.
+    fn fail(&mut self, failure: &Failure, last: bool) {
+        let head =
+            Part { ticket: self.ticket, from: self.from, len: 1, last, failed: true, ..Part::default() };
+        let mut message = spare::take();
+        message.resize(PART_HEAD, 0);
+        // Strings always encode.
+        let _ = transfer::encode_into(failure, &mut message);
+        self.deliver(Part { bytes: (message.len() - PART_HEAD) as u64, ..head }, message, Vec::new());
+    }
+
+    /// Sends the front of `results` as one message: all of them, or up to the first that has handles or cannot be encoded. Returns
+    /// how many were sent, or why the very first could not be.
+    fn send_some(&mut self, head: Part, results: &[R], last: bool) -> Result<usize, String> {
+        let mut message = spare::take();
+        let mut lengths = spare::take();
+        message.resize(PART_HEAD, 0);
+        let (mut end, mut sent, mut carried) = (PART_HEAD, 0, Vec::new());
+        let stop = Cell::new(false);
+        let outcome = catch_panic(|| {
+            transfer::encode_each(results.iter().take_while(|_| !stop.get()), &mut message, |to, handles| {
+                if !handles.is_empty() {
+                    stop.set(true);
+                    if sent > 0 {
+                        // It is encoded again, for a message of its own.
+                        return;
+                    }
+                    carried = handles;
                 }
-                carried = handles;
-            }
-            write_len(to - end, &mut lengths);
-            (end, sent) = (to, sent + 1);
-        })
-    });
-    let failed = match outcome {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(report) => Some(format!("its `Serialize` {report}")),
-    };
-    if let (Some(reason), 0) = (failed, sent)
-        && left > 0
-    {
-        return Err(reason);
+                write_len(to - end, &mut lengths);
+                (end, sent) = (to, sent + 1);
+            })
+        });
+        let failed = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(report) => Some(format!("its `Serialize` {report}")),
+        };
+        if let Some(reason) = failed.filter(|_| sent == 0) {
+            return Err(reason);
+        }
+        message.truncate(end);
+        message.extend_from_slice(&lengths);
+        spare::give(lengths);
+        let (len, last) = (sent as u32, last && sent == results.len());
+        let bytes = (end - PART_HEAD) as u64;
+        self.deliver(Part { from: self.from, len, last, bytes, ..head }, message, carried);
+        Ok(sent)
     }
-    message.truncate(end);
-    let bytes = (end - PART_HEAD) as u64;
-    message.extend_from_slice(&lengths);
-    let part = Part { from, len: sent as u32, last: last && sent == left, bytes, ..head };
-    if let Some(place) = message.get_mut(..PART_HEAD) {
-        part.write(place);
+
+    fn deliver(&mut self, head: Part, mut message: Vec<u8>, handles: Vec<transfer::Handle>) {
+        if let Some(place) = message.get_mut(..PART_HEAD) {
+            head.write(place);
+        }
+        self.session.send(&message, handles);
+        spare::give(message);
+        self.from += head.len;
     }
-    session.send(&message, carried);
-    spare::give(message);
-    spare::give(lengths);
-    Ok(sent)
 }
 
 /// An initializer that returns the worker's state.
