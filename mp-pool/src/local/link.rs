@@ -38,15 +38,15 @@ impl Link {
         Ok((ours, Self { out: back, back: there, handles: Fd(far) }))
     }
 
-    /// Sends a message; waits for nobody, unless the socket is full of handles.
-    pub(crate) fn send(&self, message: &[u8], handles: Vec<Handle>) -> Result<(), PutError> {
+    /// Sends a message, made of parts; waits for nobody, unless the socket is full of handles.
+    pub(crate) fn send(&self, parts: &[&[u8]], handles: Vec<Handle>) -> Result<(), PutError> {
         if handles.is_empty() {
-            return self.out.put(message, 0, None, Wake::Word, || Ok(()));
+            return self.out.put_parts(parts, 0, None, Wake::Word, || Ok(()));
         }
         let bundle = Bundle::pack(handles).map_err(PutError::Handles)?;
         loop {
             let deliver = || bundle.send(&self.handles.0, SendFlags::DONTWAIT);
-            match self.out.put(message, bundle.tag(), None, Wake::Word, deliver) {
+            match self.out.put_parts(parts, bundle.tag(), None, Wake::Word, deliver) {
                 Err(PutError::Handles(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     let _ = poll(&mut [PollFd::new(&self.handles.0, PollFlags::OUT)], None);
                 }

@@ -149,10 +149,9 @@ impl Member {
     fn send(&mut self, order: &Order, body: &[u8], handles: Vec<Handle>) {
         let mut message = spare::take();
         let written = message::write_order(order, &mut message);
-        message.extend_from_slice(body);
-        self.tally.bytes_out += message.len() as u64;
+        self.tally.bytes_out += (message.len() + body.len()) as u64;
         // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
-        if written.is_err() || self.link.send(&message, handles).is_err() {
+        if written.is_err() || self.link.send(&[&message, body], handles).is_err() {
             let _ = self.child.kill();
         }
         spare::give(message);

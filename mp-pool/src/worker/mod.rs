@@ -175,7 +175,7 @@ impl Session {
 
     /// Commits a message, then rings: a death in between is the pool's to notice.
     fn send(&self, message: &[u8], handles: Vec<Handle>) {
-        if self.link.send(message, handles).is_err() {
+        if self.link.send(&[message], handles).is_err() {
             self.over.set(true);
         }
         self.bell.advance();
