@@ -4,7 +4,7 @@
 //! `mp-core/src/sync/model.rs`, which knows no time: whatever ends here ends without any timer.
 
 use mp_core::{
-    kill_points::Point,
+    kill_points::{Point, mutate},
     model::{Processes, explore},
 };
 
@@ -14,15 +14,19 @@ const CHANGE: [Point; 5] =
     [Point::GateLocked, Point::SlotWritten, Point::BeforeWake, Point::Committed, Point::GateReleased];
 const SLEEP: [Point; 2] = [Point::Armed, Point::Woken];
 
-/// Starts a process in which copies of handles are used.
+/// Starts a process in which copies of handles are used, and which may have to die at a point.
 macro_rules! start {
     ($processes:ident, $($handle:ident),* => $body:expr) => {{
         $(let $handle = $handle.clone();)*
-        $processes.start(move || { let _ = $body; });
+        $processes.start(move || {
+            let _ = $body;
+        });
     }};
-    ($processes:ident, $point:expr, $($handle:ident),* => $body:expr) => {{
+    ($processes:ident dies at $point:expr, $($handle:ident),* => $body:expr) => {{
         $(let $handle = $handle.clone();)*
-        $processes.start_to_die($point, 1, move || { let _ = $body; });
+        $processes.start_to_die($point, 1, move || {
+            let _ = $body;
+        });
     }};
 }
 
@@ -52,7 +56,7 @@ fn a_semaphore_gives_each_permit_once_whoever_dies() {
             let semaphore = Semaphore::new(0).unwrap();
             let mut processes = Processes::default();
             start!(processes, semaphore => semaphore.acquire().unwrap());
-            start!(processes, point, semaphore => semaphore.release().unwrap());
+            start!(processes dies at point, semaphore => semaphore.release().unwrap());
             semaphore.release().unwrap();
             processes.end(|| assert!(semaphore.value() <= 1));
         });
@@ -66,7 +70,7 @@ fn an_event_frees_all_whoever_dies() {
             let event = Event::new().unwrap();
             let mut processes = Processes::default();
             start!(processes, event => event.wait());
-            start!(processes, point, event => event.wait());
+            start!(processes dies at point, event => event.wait());
             event.set().unwrap();
             processes.end(|| {});
         });
@@ -76,7 +80,7 @@ fn an_event_frees_all_whoever_dies() {
             let event = Event::new().unwrap();
             let mut processes = Processes::default();
             start!(processes, event => event.wait());
-            start!(processes, point, event => event.set().unwrap());
+            start!(processes dies at point, event => event.set().unwrap());
             processes.end(|| {});
         });
     }
@@ -111,23 +115,41 @@ fn a_condition_loses_no_notification() {
     });
 }
 
-/// Two wait, one thing is made ready, and one of the two dies: if it did not take the thing, the other one gets it.
+/// Two wait, one thing is made ready once, whoever gets it gives it back, and one of them dies: the other one gets it.
 #[test]
 fn a_waiter_of_a_condition_leaves_its_notification_to_another_one() {
-    for point in [Point::TicketDrawn, Point::LockReleased, Point::Armed, Point::Woken, Point::Relocked] {
-        explore(1, move || {
+    for point in [Point::TicketDrawn, Point::LockReleased, Point::Armed, Point::Woken] {
+        explore(2, move || {
             let (condition, ready) = (Condition::new().unwrap(), Ready::default());
             let mut processes = Processes::default();
-            start!(processes, point, condition, ready => wait_until_ready(&condition, &ready));
-            start!(processes, condition, ready => wait_until_ready(&condition, &ready));
+            start!(processes dies at point, condition, ready => {
+                wait_until_ready(&condition, &ready);
+                make_ready(&condition, &ready);
+            });
+            start!(processes, condition, ready => {
+                wait_until_ready(&condition, &ready);
+                make_ready(&condition, &ready);
+            });
             make_ready(&condition, &ready);
-            // The one that is to die may have been faster and lived: then there is one for each.
-            make_ready(&condition, &ready);
-            // A lock whose owner died tells whoever takes it, and that one tells all.
-            drop(condition.lock().or_else(LockError::recover).unwrap());
             processes.end(|| {});
         });
     }
+}
+
+/// One that dies with the lock before it has taken its token: whoever takes the lock is told, and that one tells all.
+#[test]
+fn a_notified_waiter_that_dies_with_the_lock_is_found() {
+    explore(2, || {
+        let (condition, ready) = (Condition::new().unwrap(), Ready::default());
+        let mut processes = Processes::default();
+        start!(processes dies at Point::Relocked, condition, ready => wait_until_ready(&condition, &ready));
+        make_ready(&condition, &ready);
+        // Finds the thing, whoever was to have it, unless it was taken by one that lived.
+        let guard = condition.lock().or_else(LockError::recover).unwrap();
+        assert!(ready.load(std::sync::atomic::Ordering::SeqCst) <= 1);
+        drop(guard);
+        processes.end(|| {});
+    });
 }
 
 #[test]
@@ -137,7 +159,7 @@ fn one_that_notifies_may_die_and_its_lock_tells() {
             let (condition, ready) = (Condition::new().unwrap(), Ready::default());
             let mut processes = Processes::default();
             start!(processes, condition, ready => wait_until_ready(&condition, &ready));
-            start!(processes, point, condition, ready => make_ready(&condition, &ready));
+            start!(processes dies at point, condition, ready => make_ready(&condition, &ready));
             make_ready(&condition, &ready);
             processes.end(|| {});
         });
@@ -164,7 +186,7 @@ fn a_barrier_breaks_with_the_one_that_acts() {
         explore(2, move || {
             let barrier = Barrier::new(2).unwrap();
             let mut processes = Processes::default();
-            start!(processes, point, barrier => barrier.wait_with(|| true));
+            start!(processes dies at point, barrier => barrier.wait_with(|| true));
             // Two more, so that there are always two that live: each of them passes, or finds it broken.
             for _ in 0..2 {
                 start!(processes, barrier => {
@@ -186,12 +208,39 @@ fn a_reader_writer_lock_outlives_readers_and_writers() {
         explore(2, move || {
             let lock = RwLock::new().unwrap();
             let mut processes = Processes::default();
-            start!(processes, point, lock => drop(lock.read()));
-            start!(processes, point, lock => drop(lock.write()));
+            start!(processes dies at point, lock => drop(lock.read()));
+            start!(processes dies at point, lock => drop(lock.write()));
             // Nobody died as it wrote: nobody is told.
             drop(lock.write().unwrap());
             drop(lock.read().unwrap());
             processes.end(|| {});
         });
     }
+}
+
+/// Change and wake as two steps: whoever waits for the dead one's change must be seen to hang, or the models are blind.
+///
+/// In a process of its own: the mutation is for the whole process, and loom aborts on a deadlock.
+#[test]
+fn the_mutated_build_hangs() {
+    const MUTATED: &str = "MP_MODEL_MUTATED";
+    if std::env::var_os(MUTATED).is_some() {
+        mutate(true);
+        return explore(3, || {
+            let event = Event::new().unwrap();
+            let mut processes = Processes::default();
+            start!(processes, event => event.wait());
+            start!(processes dies at Point::BetweenChangeAndWake, event => event.set().unwrap());
+            processes.end(|| {});
+        });
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "models::the_mutated_build_hangs", "--nocapture"])
+        .env(MUTATED, "1")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("deadlock; threads"), "{said}");
 }
