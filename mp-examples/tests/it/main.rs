@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
+mod api;
 mod compare;
 mod headers;
 mod image;

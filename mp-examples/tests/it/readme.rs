@@ -204,3 +204,20 @@ fn the_commands_name_what_exists() {
         }
     }
 }
+
+/// What the README calls by a path into a crate is in the crate's list of public items.
+#[test]
+fn the_counterparts_exist() {
+    let text = readme();
+    let mut found = 0;
+    for name in ["core", "lock", "queue", "pipe", "pool"] {
+        let api = fs::read_to_string(workspace(&format!("mp-{name}/api.txt"))).unwrap();
+        let words: BTreeSet<_> = api.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        for path in text.split(&format!("mp_{name}::")).skip(1) {
+            let item = path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            assert!(item.is_empty() || words.contains(item), "mp_{name}::{item} is not there");
+            found += 1;
+        }
+    }
+    assert!(found > 30, "the README has lost its paths");
+}
