@@ -69,7 +69,7 @@ impl fmt::Display for ExitStatus {
 pub enum StartError {
     /// This crate cannot start processes on this operating system yet.
     #[error(
-        "a process cannot be started: this is not supported on {} yet, only on Linux",
+        "a process cannot be started: only Linux is supported so far, and this is {}",
         std::env::consts::OS
     )]
     Unsupported,

@@ -324,5 +324,5 @@ fn resolve(stream: Option<Stream>, number: u32, always: bool) -> io::Result<Opti
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", not(mp_unsupported)))]
 mod tests;

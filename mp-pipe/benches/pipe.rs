@@ -7,9 +7,9 @@
 mod measure;
 
 use std::{
+    fs::File,
     hint::{black_box, spin_loop},
     io::{Read, Write},
-    os::{fd::OwnedFd, unix::net::UnixStream},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -17,9 +17,16 @@ use std::{
 
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcReceiver, IpcSender};
 use measure::{Contender, compare, goal, ratio};
-use mp_core::{fds, spawn, transfer::Fd};
+use mp_core::{
+    fds,
+    os::{
+        fd::OwnedFd,
+        net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair},
+    },
+    spawn,
+    transfer::Fd,
+};
 use mp_pipe::{Connection, pipe};
-use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -143,7 +150,7 @@ fn echo_packets(socket: Fd<OwnedFd>) {
     }
 }
 
-fn sink_stream(socket: Fd<UnixStream>) {
+fn sink_stream(socket: Fd<File>) {
     let mut socket = socket.0;
     let mut bytes = vec![0; MIB];
     loop {
@@ -317,8 +324,10 @@ fn streams(rounds: usize) {
     let (to_ipc, from_ipc) = ipc_ends::<(IpcBytesSender, IpcBytesReceiver)>(|name| {
         drop(spawn(ipc_bytes, (name,)).expect("a child"))
     });
-    let (mut socket, theirs) = UnixStream::pair().expect("a socket pair");
-    spawn(sink_stream, (Fd(theirs),)).expect("a child");
+    let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .expect("a socket pair");
+    spawn(sink_stream, (Fd(File::from(theirs)),)).expect("a child");
+    let mut socket = File::from(socket);
 
     let block = vec![7_u8; MIB];
     let value = ByteBuf::from(block.clone());

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use mp_core::{
-    StartMethod,
+    StartError, StartMethod,
     call::{Function, Pointer},
     transfer::{self, Handle},
 };
@@ -274,6 +274,9 @@ impl PoolBuilder {
         }
         if settings.cpus.iter().any(Vec::is_empty) {
             return Err(Error::NoLimit { limit: "CPUs per worker" });
+        }
+        if !mp_core::os::SUPPORTED {
+            return Err(StartError::Unsupported.into());
         }
         Ok(Pool::over(Engine::start(settings)?))
     }

@@ -60,12 +60,13 @@ impl Options {
     /// # Errors
     /// [`RegionError`] if there is no shared memory or no descriptor.
     pub fn create<T>(self) -> Result<Queue<T>, RegionError> {
+        let ring = Ring::create(self.0)?;
         let lane = Lane::new().map_err(|cause| RegionError::System {
             len: 0,
             action: "given its lane for handles",
             cause,
         })?;
-        Ok(Queue { ring: Ring::create(self.0)?, lane: Arc::new(lane), messages: PhantomData })
+        Ok(Queue { ring, lane: Arc::new(lane), messages: PhantomData })
     }
 
     /// Makes a queue that can be joined.

@@ -36,7 +36,7 @@ use crate::{
 pub enum RegionError {
     /// There is no shared memory of this kind on this operating system yet.
     #[error(
-        "shared memory cannot be made: this is not supported on {} yet, only on Linux",
+        "shared memory cannot be made: only Linux is supported so far, and this is {}",
         std::env::consts::OS
     )]
     Unsupported,

@@ -148,7 +148,7 @@ pub(crate) fn conjure<F: Copy + 'static>() -> F {
     unsafe { NonNull::<F>::dangling().read() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", not(mp_unsupported)))]
 mod tests {
     use super::*;
 

@@ -65,10 +65,10 @@ impl Drop for Sealed {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", not(mp_unsupported)))]
 mod tests {
     use super::*;
-    use rustix::fs::{MemfdFlags, memfd_create};
+    use crate::os::fs::{MemfdFlags, memfd_create};
     use std::{fs::File, io::Write};
 
     fn memory(bytes: &[u8], flags: MemfdFlags) -> File {

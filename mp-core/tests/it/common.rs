@@ -9,7 +9,11 @@ use std::{
 use mp_core::{Process, StartMethod, transfer::Fd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-pub const METHODS: [StartMethod; 2] = [StartMethod::ReExec, StartMethod::ForkServer];
+/// What starts a process here: there is no fork server on musl, see `sys/linux/fork.rs`.
+pub const METHODS: [StartMethod; 2] = [
+    StartMethod::ReExec,
+    if cfg!(target_env = "gnu") { StartMethod::ForkServer } else { StartMethod::ReExec },
+];
 
 pub fn by(method: StartMethod) -> Process {
     Process::new().start_method(method)

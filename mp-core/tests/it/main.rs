@@ -1,4 +1,5 @@
 //! Processes from the outside: every test starts real ones.
+#![cfg(all(target_os = "linux", not(mp_unsupported)))]
 
 mod common;
 mod errors;
@@ -7,6 +8,7 @@ mod life;
 mod programs;
 mod python;
 mod ring;
+#[cfg(target_env = "gnu")]
 mod server;
 mod siege;
 mod signals;

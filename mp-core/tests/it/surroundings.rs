@@ -314,7 +314,18 @@ fn the_start_method_is_known_and_inherited() {
         },
         (),
     );
-    assert_eq!(inherited.unwrap().join().unwrap(), StartMethod::ForkServer);
+    assert_eq!(inherited.unwrap().join().unwrap(), METHODS[1]);
+}
+
+#[test]
+#[cfg(not(target_env = "gnu"))]
+fn without_a_fork_server_a_process_is_started_by_re_exec_and_says_so() {
+    test_init!();
+    for i in 0..3_u32 {
+        let child = by(StartMethod::ForkServer).spawn(|x: u32| x + 1, (i,)).unwrap();
+        assert_eq!(child.start_method(), StartMethod::ReExec);
+        assert_eq!(child.join().unwrap(), i + 1);
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! The examples, what a program sees that does it wrong, and the comparison with the peers.
+#![cfg(all(target_os = "linux", not(mp_unsupported)))]
 
 use std::{
     fs,

@@ -1,6 +1,7 @@
 //! Synchronisation between real processes.
 //!
 //! What Python tests of its own is in `python_*.rs`, each test named by the id of its scenario.
+#![cfg(all(target_os = "linux", not(mp_unsupported)))]
 
 mod claims;
 mod deaths;

@@ -1,4 +1,5 @@
 //! Connections between real processes.
+#![cfg(all(target_os = "linux", not(mp_unsupported)))]
 
 mod channel;
 mod connection;

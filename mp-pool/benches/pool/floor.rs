@@ -5,8 +5,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use mp_core::{Child, Process, shared::Slot};
-use rustix::thread::futex;
+use mp_core::{Child, Process, os::thread::futex, shared::Slot};
 
 /// How the two wait for each other.
 #[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

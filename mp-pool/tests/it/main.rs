@@ -1,4 +1,5 @@
 //! Pools of real processes.
+#![cfg(all(target_os = "linux", not(mp_unsupported)))]
 
 mod basic;
 mod builder;

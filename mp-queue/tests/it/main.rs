@@ -1,3 +1,4 @@
 //! Queues between real processes.
+#![cfg(all(target_os = "linux", not(mp_unsupported)))]
 
 mod queue;

@@ -99,7 +99,7 @@ pub mod io {
 
     impl std::fmt::Display for Errno {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("not supported on this system yet")
+            write!(f, "only Linux is supported so far, and this is {}", std::env::consts::OS)
         }
     }
 
@@ -314,7 +314,7 @@ pub mod net {
         ReturnFlags: CTRUNC TRUNC;
         SendFlags: DONTWAIT NOSIGNAL;
         SocketFlags: CLOEXEC NONBLOCK;
-        SocketType: SEQPACKET;
+        SocketType: SEQPACKET STREAM;
     }
 
     pub struct SendAncillaryBuffer<'buf, 'slice, 'fd>(PhantomData<(&'buf (), &'slice (), &'fd ())>);
@@ -638,6 +638,24 @@ pub mod thread {
 
     pub fn sched_getaffinity(_: Option<Pid>) -> Result<CpuSet> {
         Err(UNSUPPORTED)
+    }
+
+    pub mod futex {
+        use std::sync::atomic::AtomicU32;
+
+        use super::super::{Result, UNSUPPORTED, time::Timespec};
+
+        flags! {
+            Flags: ;
+        }
+
+        pub fn wait(_: &AtomicU32, _: Flags, _: u32, _: Option<&Timespec>) -> Result<()> {
+            Err(UNSUPPORTED)
+        }
+
+        pub fn wake(_: &AtomicU32, _: Flags, _: u32) -> Result<usize> {
+            Err(UNSUPPORTED)
+        }
     }
 
     pub fn sched_setaffinity(_: Option<Pid>, _: &CpuSet) -> Result<()> {
