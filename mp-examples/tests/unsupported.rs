@@ -1,7 +1,7 @@
 //! What a program sees on a system that is not supported yet: an error that says so, wherever it begins.
 #![cfg(any(mp_unsupported, not(target_os = "linux")))]
 
-use std::{fs::File, io};
+use std::{fs::File, io, sync::atomic::AtomicU64};
 
 use mp_core::{
     Process, StartError, StartMethod, Stream,
@@ -9,7 +9,10 @@ use mp_core::{
     spawn,
     transfer::{self, Fd},
 };
-use mp_lock::{Array, Barrier, Condition, Event, Lock, RLock, RwLock, Semaphore, Value};
+use mp_lock::{
+    Array, Barrier, Condition, Event, Lock, MemoryError, NewBarrierError, RLock, RawValue, RwLock, Semaphore,
+    SharedMemory, Value,
+};
 use mp_pipe::{ChannelError, channel, pipe, simplex, unbounded};
 use mp_pool::Pool;
 use mp_queue::Queue;
@@ -55,8 +58,18 @@ fn no_memory_is_shared() {
     assert_unsupported(Semaphore::new(1));
     assert_unsupported(Condition::new());
     assert_unsupported(Event::new());
-    assert_unsupported(Barrier::new(2));
+    for made in [SharedMemory::new(1), SharedMemory::create("a", 1), SharedMemory::attach("a")] {
+        match made {
+            Err(MemoryError::Memory(error)) => assert_unsupported(Err::<(), _>(error)),
+            made => panic!("{made:?}"),
+        }
+    }
+    match Barrier::new(2) {
+        Err(NewBarrierError::Memory(error)) => assert_unsupported(Err::<(), _>(error)),
+        made => panic!("{made:?}"),
+    }
     assert_unsupported(Value::new(1_u64));
+    assert_unsupported(RawValue::<AtomicU64>::zeroed());
     assert_unsupported(Array::from_slice(&[1_u64, 2]));
     assert_unsupported(Queue::<u32>::new());
     assert_unsupported(Queue::<u32>::bounded(1));

@@ -397,6 +397,9 @@ fn address(name: &str) -> Result<SocketAddrUnix, MemoryError> {
     if full.len() > ADDRESS {
         return Err(bad("it is too long"));
     }
+    if !mp_core::os::SUPPORTED {
+        return Err(RegionError::Unsupported.into());
+    }
     SocketAddrUnix::new_abstract_name(full.as_bytes()).map_err(|_| bad("it is too long"))
 }
 

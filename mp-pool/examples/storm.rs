@@ -13,7 +13,6 @@ use std::{
 };
 
 use mp_pool::{Error, Pool, TaskError};
-use rustix::process::{Pid, Signal, kill_process};
 
 const WORKERS: usize = 4;
 
@@ -30,9 +29,7 @@ fn work(x: u64) -> u64 {
 fn kill_all() -> usize {
     let children = mp_core::active_children();
     for child in &children {
-        if let Some(pid) = Pid::from_raw(child.pid().cast_signed()) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        let _ = child.kill();
     }
     children.len()
 }
