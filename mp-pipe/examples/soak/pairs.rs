@@ -11,15 +11,15 @@ use std::{
 
 use mp_core::{
     Child,
+    os::{
+        process::{Signal, pidfd_send_signal},
+        time::{ClockId, clock_gettime},
+    },
     shared::{Monitor, Slot, Wakes},
     spawn,
     transfer::Fd,
 };
 use mp_pipe::{Connection, RecvError, SendError, pipe, wait};
-use rustix::{
-    process::{Signal, pidfd_send_signal},
-    time::{ClockId, clock_gettime},
-};
 use serde::{Deserialize, Serialize};
 
 /// How long a pair may take to end.

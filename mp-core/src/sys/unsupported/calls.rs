@@ -502,8 +502,10 @@ pub mod process {
     pub struct Signal(i32);
 
     impl Signal {
+        pub const CONT: Self = Self(18);
         pub const INT: Self = Self(2);
         pub const KILL: Self = Self(9);
+        pub const STOP: Self = Self(19);
         pub const TERM: Self = Self(15);
     }
 
