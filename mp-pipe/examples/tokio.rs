@@ -8,6 +8,8 @@
 //! 7 * 6 = 42
 //! the other end is gone
 //! ```
+#![cfg_attr(not(unix), no_main)]
+#![cfg(unix)]
 
 use std::{error::Error, os::fd::BorrowedFd, time::Duration};
 

@@ -5,13 +5,13 @@
 
 use std::{
     fs::File,
-    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
 use mp_core::{
     Child,
     os::{
+        fd::AsFd,
         process::{Signal, pidfd_send_signal},
         time::{ClockId, clock_gettime},
     },
