@@ -293,6 +293,7 @@ impl Ring {
         {
             // Producers must not go on where there are no pages.
             put.seen.store(own);
+            put.backed.store(own.place.pack(), Ordering::Relaxed);
             put.reserved.store(own.place.pack(), Ordering::Relaxed);
             kill_point!(Noted);
             // Failure costs memory until the next time, nothing else.

@@ -36,9 +36,9 @@ shared_struct! {
         pub(super) seen: Seen,
         /// Producers: the largest record since the last wrap, for the choice of the segment.
         pub(super) most: AtomicU64,
-        /// Producers: the place up to which there are pages.
+        /// Producers: the places from which and up to which there are pages; everywhere, if a lap or more is between them.
+        pub(super) backed: AtomicU64,
         pub(super) reserved: AtomicU64,
-        _fill: AtomicU64,
         pub(super) moves: Word,
         slots: [[AtomicU64; 3]; 2],
         /// See [`Bell`].

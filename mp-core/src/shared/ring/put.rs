@@ -12,7 +12,10 @@ use super::{
         size_of_segment, used,
     },
 };
-use crate::{kill_points::kill_point, sync::Ordering};
+use crate::{
+    kill_points::kill_point,
+    sync::{AtomicU64, Ordering},
+};
 
 /// How long a producer waits for room before it looks whether the ring was closed by one that died over it.
 const SLICE: Duration = Duration::from_millis(100);
@@ -311,15 +314,27 @@ impl Ring {
         let most = if begins { 0 } else { side.most.load(Ordering::Relaxed) };
         side.most.store(most.max(need), Ordering::Relaxed);
         let until = offset + need + RESERVE;
-        let reserved = Place::unpack(side.reserved.load(Ordering::Relaxed)).ok();
-        let from = match reserved {
-            Some(reserved) if reserved.segment == segment && !room.fresh => reserved.offset.max(offset),
-            _ => offset,
+        let size = size_of_segment(segment);
+        let place = |word: &AtomicU64| {
+            let place = Place::unpack(word.load(Ordering::Relaxed)).ok();
+            place.filter(|place| place.segment == segment && !room.fresh)
+        };
+        let from = match (place(&side.backed), place(&side.reserved)) {
+            // Its pages stay until it is left or drained: nothing more is to be done, lap after lap.
+            (Some(backed), Some(reserved)) if reserved.offset.saturating_sub(backed.offset) >= size => {
+                return Ok(());
+            }
+            (Some(_), Some(reserved)) if reserved.offset >= offset => reserved.offset,
+            _ => {
+                // No place at all, until both are right.
+                side.reserved.store(u64::MAX, Ordering::Relaxed);
+                side.backed.store(room.place.pack(), Ordering::Relaxed);
+                offset
+            }
         };
         if from >= until {
             return Ok(());
         }
-        let size = size_of_segment(segment);
         let len = (until - from).max(RESERVED).min(size);
         let at = physical(Place { segment, offset: from }) as u64;
         let window = self.ground.window(segment)?;
