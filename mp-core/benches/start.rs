@@ -1,16 +1,22 @@
 //! What it costs to start a function in another process and to join it.
 //!
-//! `cargo bench -p mp-core --bench start [rounds]`. All contenders take turns within one run, so that whatever else the
-//! machine does hits them alike; the medians are printed, and what they are compared with: a bare execution of the same
-//! binary (which ends at once in `main`) and a bare fork of this process (whose child ends at once). Then once more with
-//! 1 GiB of memory in use, which a start by `posix_spawn` or by a server must not notice.
+//! `cargo bench -p mp-core --bench start [rounds]`. All contenders take turns within one run, Python's included; the floors
+//! are a bare execution of the same binary (which ends at once in `main`) and a bare fork of this process (whose child
+//! ends at once). Then once more with 1 GiB of memory in use, which a start by `posix_spawn` or by a server must not
+//! notice.
+
+#[path = "../../mp-examples/src/measure.rs"]
+mod measure;
 
 use std::{
+    cell::RefCell,
     hint::black_box,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Instant,
 };
 
+use measure::{Contender, Figures, compare, ratio};
 use mp_core::{Process, StartMethod, kill_points::fork_and_wait};
 
 fn add(a: u32, b: u32) -> u32 {
@@ -29,55 +35,59 @@ fn bare() {
     assert!(command.status().expect("a process").success());
 }
 
-type Contender<'a> = (&'a str, Box<dyn FnMut() + 'a>);
-
-fn measure(title: &str, rounds: usize, contenders: &mut [Contender<'_>]) -> Vec<Duration> {
-    let mut times = vec![Vec::new(); contenders.len()];
-    for round in 0..rounds + rounds / 10 + 3 {
-        for ((_, contender), times) in contenders.iter_mut().zip(&mut times) {
-            let begin = Instant::now();
-            contender();
-            let time = begin.elapsed();
-            // The first rounds warm up: servers are started, pages are mapped.
-            if round >= rounds / 10 + 3 {
-                times.push(time);
-            }
-        }
-    }
-    println!("\n{title}, {rounds} rounds, in microseconds");
-    println!("{:38} {:>9} {:>9} {:>9}", "", "median", "best 10%", "worst 10%");
-    let mut medians = Vec::new();
-    for ((name, _), times) in contenders.iter().zip(&mut times) {
-        times.sort();
-        let at = |part: usize| times[times.len() * part / 100].as_secs_f64() * 1e6;
-        println!("{name:38} {:9.1} {:9.1} {:9.1}", at(50), at(10), at(90));
-        medians.push(times[times.len() / 2]);
-    }
-    medians
+fn procspawn() {
+    assert_eq!(procspawn::spawn((1, 2), |(a, b)| add(a, b)).join().expect("a result"), 3);
 }
 
-fn ratio(what: &str, ours: Duration, other: Duration) {
-    println!("{what:60} {:6.2}", ours.as_secs_f64() / other.as_secs_f64());
+/// How long `work` takes, in microseconds.
+fn timed(work: impl Fn()) -> f64 {
+    let begin = Instant::now();
+    work();
+    begin.elapsed().as_secs_f64() * 1e6
 }
 
-/// Python's own start and join, measured by itself.
-fn python(method: &str, rounds: usize) {
-    let program = format!(
-        "import multiprocessing as m, time, statistics\n\
-         if __name__ == '__main__':\n\
-         \x20   c = m.get_context('{method}'); t = []\n\
-         \x20   for i in range({rounds}):\n\
-         \x20       b = time.perf_counter(); p = c.Process(target=divmod, args=(1, 2)); p.start(); p.join()\n\
-         \x20       t.append(time.perf_counter() - b)\n\
-         \x20   print(statistics.median(t) * 1e6)\n"
-    );
-    let output = Command::new("python3").args(["-c", &program]).output();
-    match output {
-        Ok(output) if output.status.success() => {
-            let median = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(f64::NAN);
-            println!("{:38} {median:9.1}", format!("Python, {method}"));
-        }
-        _ => println!("{:38} {:>9}", format!("Python, {method}"), "absent"),
+/// A Python that starts and joins a process for each line that it gets, and answers with the time that this took.
+struct Python {
+    process: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Python {
+    /// `None` where there is no Python.
+    fn new(method: &str) -> Option<Self> {
+        let program = format!(
+            "import multiprocessing as m, time, sys\n\
+             if __name__ == '__main__':\n\
+             \x20   c = m.get_context('{method}')\n\
+             \x20   print(flush=True)\n\
+             \x20   for line in sys.stdin:\n\
+             \x20       b = time.perf_counter(); p = c.Process(target=divmod, args=(1, 2)); p.start(); p.join()\n\
+             \x20       print((time.perf_counter() - b) * 1e6, flush=True)\n"
+        );
+        let mut command = Command::new("python3");
+        command.args(["-c", &program]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().ok()?;
+        let (requests, answers) = (process.stdin.take()?, BufReader::new(process.stdout.take()?));
+        let mut python = Self { process, requests, answers };
+        python.line().is_some().then_some(python)
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        (self.answers.read_line(&mut line).ok()? > 0).then_some(line)
+    }
+
+    fn round(&mut self) -> f64 {
+        writeln!(self.requests, "go").expect("a Python");
+        self.line().and_then(|line| line.trim().parse().ok()).expect("a figure of Python")
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -87,40 +97,56 @@ fn main() {
     }
     procspawn::init();
     mp_core::init();
-    let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(500);
+    let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(400);
 
-    for resident in [0_usize, 1 << 30] {
-        let memory = vec![1_u8; resident];
-        black_box(&memory);
-        let title = if resident == 0 { "Start and join" } else { "With 1 GiB resident" };
-        let rounds = if resident == 0 { rounds } else { rounds / 5 + 1 };
-        let medians = measure(
-            title,
-            rounds,
-            &mut [
-                ("bare execution of the same binary", Box::new(bare)),
-                ("mp-core, re-exec", Box::new(|| mp(StartMethod::ReExec))),
-                ("bare fork and exit", Box::new(|| fork_and_wait().expect("a fork"))),
-                ("mp-core, fork server", Box::new(|| mp(StartMethod::ForkServer))),
-                (
-                    "procspawn",
-                    Box::new(|| {
-                        assert_eq!(procspawn::spawn((1, 2), |(a, b)| add(a, b)).join().expect("a result"), 3)
-                    }),
-                ),
-            ],
-        );
-        if let [exec, ours, fork, served, peer] = medians[..] {
-            println!();
-            ratio("re-exec / bare execution", ours, exec);
-            ratio("fork server / bare fork and exit", served, fork);
-            ratio("procspawn / re-exec", peer, ours);
-            ratio("procspawn / fork server", peer, served);
-        }
-        black_box(&memory);
+    let mut contenders: Vec<Contender<'_>> = vec![
+        ("bare execution of the same binary", Box::new(|| timed(bare))),
+        ("mp-core, re-exec", Box::new(|| timed(|| mp(StartMethod::ReExec)))),
+        ("bare fork and exit", Box::new(|| timed(|| fork_and_wait().expect("a fork")))),
+        ("mp-core, fork server", Box::new(|| timed(|| mp(StartMethod::ForkServer)))),
+        ("procspawn", Box::new(|| timed(procspawn))),
+    ];
+    let figures = compare("Start and join", "us", rounds, &mut contenders);
+    if let [exec, ours, fork, served, peer] = &figures[..] {
+        ratio("re-exec / bare execution", ours, exec, "<= 1.2");
+        ratio("fork server / bare fork and exit", served, fork, "<= 2");
+        ratio("procspawn / re-exec", peer, ours, "");
+        ratio("procspawn / fork server", peer, served, "");
     }
-    println!("\nPython's start and join, medians of 30, in microseconds");
-    for method in ["fork", "spawn", "forkserver"] {
-        python(method, 30);
+
+    // The bare fork comes last and alone: it takes so long that all caches are cold for whoever comes after it.
+    let memory = vec![1_u8; 1 << 30];
+    black_box(&memory);
+    drop(contenders.remove(2));
+    let title = "Start and join, 1 GiB resident";
+    let large = compare(title, "us", rounds / 2 + 1, &mut contenders);
+    if let ([exec, ours, served, _], [_, small_ours, _, small_served, _]) = (&large[..], &figures[..]) {
+        ratio("1 GiB: re-exec / bare execution", ours, exec, "<= 1.2");
+        ratio("re-exec: 1 GiB / small", ours, small_ours, "");
+        ratio("fork server: 1 GiB / small", served, small_served, "");
+    }
+    let mut fork: Vec<Contender<'_>> =
+        vec![("bare fork and exit", Box::new(|| timed(|| fork_and_wait().expect("a fork"))))];
+    compare("A fork with 1 GiB resident", "us", rounds / 40 + 1, &mut fork);
+    drop(memory);
+
+    // Fewer rounds: one of `spawn` takes as long as fifty of ours.
+    let pythons: Vec<_> = ["fork", "forkserver", "spawn"]
+        .into_iter()
+        .filter_map(|method| Some((format!("Python, {method}"), RefCell::new(Python::new(method)?))))
+        .collect();
+    let mut contenders: Vec<Contender<'_>> = vec![
+        ("mp-core, re-exec", Box::new(|| timed(|| mp(StartMethod::ReExec)))),
+        ("mp-core, fork server", Box::new(|| timed(|| mp(StartMethod::ForkServer)))),
+    ];
+    for (name, python) in &pythons {
+        contenders.push((name, Box::new(|| python.borrow_mut().round())));
+    }
+    let figures: Vec<Figures> =
+        compare("Start and join, beside Python", "us", rounds / 20 + 1, &mut contenders);
+    for (python, ours) in [("Python, forkserver", 1), ("Python, spawn", 0)] {
+        if let Some(python) = figures.iter().find(|figure| figure.name == python) {
+            ratio(&format!("{} / {}", python.name, figures[ours].name), python, &figures[ours], "");
+        }
     }
 }

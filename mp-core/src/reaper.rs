@@ -91,11 +91,14 @@ impl Entry {
         let entry = Arc::new(Self { id, pid, name, kind, pidfd, status: Mutex::new(None) });
         let reaper = reaper()?;
         reaper.children.lock().insert(id, Arc::clone(&entry));
-        if let Err(error) = reaper.watch(&entry) {
+        // Held meanwhile: see the end of a claim.
+        let status = entry.status.lock();
+        let watched = if status.is_none() { reaper.watch(&entry) } else { Ok(()) };
+        if watched.is_err() {
             reaper.forget(&entry);
-            return Err(error);
         }
-        Ok(entry)
+        drop(status);
+        watched.map(|()| entry)
     }
 
     /// How the process ended, if it has; takes it from the kernel the first time.
@@ -342,9 +345,10 @@ pub(crate) extern "C" fn end_children() {
     for entry in &others {
         let _ = entry.wait(None);
     }
-    let deadline = Instant::now() + GRACE;
+    // Not asked for the time if nobody needs it.
+    let deadline = (!daemons.is_empty()).then(|| Instant::now() + GRACE);
     for entry in &daemons {
-        if let Ok(None) = entry.wait(Some(deadline)) {
+        if let Ok(None) = entry.wait(deadline) {
             let _ = entry.signal(Signal::KILL);
             let _ = entry.wait(None);
         }

@@ -16,7 +16,7 @@ use crate::{
     os::net::RecvFlags,
     reaper,
     start::{reexec, serve::serve, set_start_method},
-    sys::{self, image::Fingerprint},
+    sys,
     wire::{Heard, Identity, Report, Start, Wire, Work},
 };
 
@@ -82,11 +82,13 @@ fn enter(test: Option<String>) {
     make_ready();
 }
 
-fn make_ready() {
+/// Has this process able to start others, and end as it should.
+pub(crate) fn make_ready() {
     READY.get_or_init(|| {
         reexec::remember_path();
         sys::process::at_exit(reaper::end_children);
     });
+    sys::process::own_hooks();
 }
 
 /// Makes this process a child that may have children of its own.
@@ -153,13 +155,11 @@ fn become_child(role: &OsStr) -> ! {
     };
     match start.work {
         Work::Call(_) => body::live(&wire, start, fds),
-        Work::Serve(noted) => {
+        Work::Serve => {
             body::follow_parent(&start.identity);
             body::install_streams([false; 3], &mut Vec::new(), true);
             sys::process::set_process_name(&start.identity.name);
-            // Computed once here, known in all copies.
-            let _ = (Fingerprint::own(), sys::image::is_main_program());
-            serve(wire, start.test.is_some(), noted, fds)
+            serve(wire, start.test.is_some(), fds)
         }
     }
 }

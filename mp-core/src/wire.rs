@@ -52,8 +52,8 @@ pub(crate) struct Start {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Work {
     Call(Call),
-    /// To be the fork server; the payload is the word in which the process that it made last is noted.
-    Serve(Payload),
+    /// To be the fork server; the descriptor is the memory in which the process that it made last is noted.
+    Serve,
 }
 
 /// The call of a function, and what has to be set up around it.

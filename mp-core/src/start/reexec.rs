@@ -33,11 +33,12 @@ const OWN_IMAGE: &str = "/proc/self/exe";
 /// that the path is relative to.
 static STARTED_PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
 
-/// Remembers what the program was started as; called by `init`.
+/// Remembers what the program was started as; called by `init`, and by the fork server for all its copies.
 pub(crate) fn remember_path() {
-    if !Path::new(OWN_IMAGE).exists() {
-        STARTED_PATH.get_or_init(|| std::path::absolute(sys::process::started_path()?).ok());
-    }
+    STARTED_PATH.get_or_init(|| match Path::new(OWN_IMAGE).exists() {
+        true => None,
+        false => std::path::absolute(sys::process::started_path()?).ok(),
+    });
 }
 
 fn own_image() -> &'static Path {

@@ -1,29 +1,31 @@
 //! The fork server itself: one thread, and a loop that makes a copy of the process for each request.
 
-use std::{io::Write, sync::atomic::AtomicU32, time::Duration};
+use std::{io::Write, time::Duration};
 
 use super::server::Answer;
 use crate::{
     body,
     error::Refusal,
     os::{self, fd::OwnedFd, net::RecvFlags},
-    shared::Slot,
+    panics::catch_panic,
+    role,
     sys::{
-        fork::{self, Cached, Side},
+        fork::{self, Cached, Note, Side},
+        image::{self, Fingerprint},
         process,
     },
     transfer,
-    wire::{Call, Heard, Payload, Report, Start, Surroundings, Wire, Work},
+    wire::{Call, Heard, Report, Start, Surroundings, Wire, Work},
 };
 
 /// Serves until the other end of the wire is gone; in each copy, becomes what was asked for.
-pub(crate) fn serve(wire: Wire, test: bool, noted: Payload, fds: Vec<OwnedFd>) -> ! {
+pub(crate) fn serve(wire: Wire, test: bool, fds: Vec<OwnedFd>) -> ! {
     // What was printed before `init` would otherwise come out once per process.
     let _ = std::io::stdout().flush();
     // Ctrl-C goes to the whole group, and this process must be there as long as its parent lets children be started.
     // Held back, not ignored: the copies get theirs.
     process::hold_interrupt(true);
-    let noted = match set_up(test, noted, fds) {
+    let noted = match set_up(test, fds) {
         Ok(noted) => noted,
         Err(reason) => {
             let _ = wire.send(&Answer::Err(reason), &[]);
@@ -46,7 +48,8 @@ pub(crate) fn serve(wire: Wire, test: bool, noted: Payload, fds: Vec<OwnedFd>) -
         };
         match fork::fork_sibling(&cached, &noted) {
             Ok(Side::New) => {
-                drop((wire, noted));
+                drop(wire);
+                noted.forget();
                 process::hold_interrupt(false);
                 become_child(start, fds)
             }
@@ -63,11 +66,17 @@ fn answer(wire: &Wire, answer: &Answer) {
     }
 }
 
-fn set_up(test: bool, noted: Payload, fds: Vec<OwnedFd>) -> Result<Slot<AtomicU32>, String> {
-    let (bytes, fds) = noted.unpack(fds).map_err(|error| error.to_string())?;
-    let noted = transfer::decode(&bytes, fds).map_err(|error| error.to_string())?;
+fn set_up(test: bool, fds: Vec<OwnedFd>) -> Result<Note, String> {
+    let memory = fds.into_iter().next().ok_or("the request came without its memory")?;
+    let noted = Note::of(&memory).map_err(|error| error.to_string())?;
+    drop(memory);
     be_alone(test)?;
     fork::can_fork()?;
+    // What each copy would otherwise do for itself: every page that it touches first is a fault of its own.
+    let _ = (Fingerprint::own(), image::is_main_program());
+    role::make_ready();
+    let parcel = transfer::encode(&()).map_err(|error| error.to_string())?;
+    let _ = catch_panic(|| transfer::decode::<()>(&parcel.bytes, Vec::new()));
     Ok(noted)
 }
 

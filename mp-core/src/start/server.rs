@@ -12,7 +12,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,9 +33,8 @@ use crate::{
     },
     reaper::{self, Entry, Kind, wait_readable},
     role,
-    shared::Slot,
-    transfer,
-    wire::{Heard, Identity, Payload, Surroundings, Wire, Work},
+    sys::fork::Note,
+    wire::{Heard, Identity, Surroundings, Wire, Work},
 };
 
 /// What the server says to a request, and once by itself when it is ready: the process id, or what is wrong.
@@ -45,7 +44,7 @@ pub(crate) struct Server {
     entry: Arc<Entry>,
     pub(crate) wire: Wire,
     /// The id of the process that it made last.
-    noted: Slot<AtomicU32>,
+    noted: Note,
     /// The environment that it was started with.
     environment: Vec<(OsString, OsString)>,
 }
@@ -112,10 +111,7 @@ pub(crate) fn start(plan: &mut Plan) -> Result<Option<Started>, StartError> {
 }
 
 pub(crate) fn begin(plan: &Plan) -> Result<Option<Server>, StartError> {
-    let noted = Slot::<AtomicU32>::alone()
-        .map_err(|error| plan.failed("sharing memory with the fork server")(io::Error::other(error)))?;
-    let parcel = transfer::encode(&noted)?;
-    let (payload, fds) = Payload::pack(parcel).map_err(plan.failed("sharing memory with the fork server"))?;
+    let (noted, memory) = Note::new().map_err(plan.failed("sharing memory with the fork server"))?;
     let identity = Identity {
         name: "mp-fork-server".to_owned(),
         daemon: true,
@@ -126,7 +122,7 @@ pub(crate) fn begin(plan: &Plan) -> Result<Option<Server>, StartError> {
     let environment = std::env::vars_os().collect();
     let test = plan.test.clone();
     let started =
-        reaper::on_lasting_thread(move || reexec::start_server(identity, test, (Work::Serve(payload), fds)));
+        reaper::on_lasting_thread(move || reexec::start_server(identity, test, (Work::Serve, vec![memory])));
     let (entry, wire) = started.map_err(plan.failed("making the starting thread"))??;
     let server = Server { entry, wire, noted, environment };
     match server.answer() {

@@ -28,14 +28,18 @@ pub(crate) fn set_env(name: &OsStr, value: Option<&OsStr>) {
 
 static ORIGINAL: AtomicU32 = AtomicU32::new(0);
 
-/// Whether this is the process that called [`at_exit`], not a fork of it, which has inherited the hooks.
+/// Says that the hooks at the end are meant for this process.
+pub(crate) fn own_hooks() {
+    ORIGINAL.store(std::process::id(), Ordering::Relaxed);
+}
+
+/// Whether this is the process that said so last, not a fork of it, which has inherited the hooks.
 pub(crate) fn is_original() -> bool {
     ORIGINAL.load(Ordering::Relaxed) == std::process::id()
 }
 
 /// Has `hook` called when the process ends by `exit` or by a return from `main`.
 pub(crate) fn at_exit(hook: extern "C" fn()) {
-    ORIGINAL.store(std::process::id(), Ordering::Relaxed);
     // SAFETY: the hook is a plain function that lives as long as the image.
     unsafe { libc::atexit(hook) };
 }

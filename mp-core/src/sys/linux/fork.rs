@@ -7,9 +7,20 @@
 //! list of robust locks (registered anew). Whether that worked is tried out before the first request: [`can_fork`].
 #![allow(unsafe_code)]
 
-use std::{ffi::c_void, io, ptr, sync::atomic::AtomicU32};
+use std::{
+    ffi::c_void,
+    io,
+    ops::Deref,
+    os::fd::OwnedFd,
+    ptr::{self, NonNull},
+    sync::atomic::AtomicU32,
+};
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create},
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    process::{Pid, WaitOptions, waitpid},
+};
 
 use crate::shared::{Gate, Slot};
 
@@ -76,8 +87,67 @@ fn fork(cached: &Cached, flags: i32, exit_signal: i32, note: *mut u32) -> io::Re
 /// Makes a copy of this process that is a child of this one's parent; its id stands in `note` before it runs.
 ///
 /// The calling process must have one thread, or others only that sleep without a lock of libc.
-pub(crate) fn fork_sibling(cached: &Cached, note: &AtomicU32) -> io::Result<Side> {
+pub(crate) fn fork_sibling(cached: &Cached, note: &Note) -> io::Result<Side> {
     fork(cached, libc::CLONE_PARENT, 0, note.as_ptr())
+}
+
+/// A word shared by a process and its fork server.
+pub(crate) struct Note(NonNull<AtomicU32>);
+
+impl Note {
+    const LEN: usize = size_of::<AtomicU32>();
+
+    /// A new one, and what the other side needs to have it, too.
+    pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
+        let memory = memfd_create("mp-note", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        ftruncate(&memory, Self::LEN as u64)?;
+        fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)?;
+        Ok((Self::map(&memory)?, memory))
+    }
+
+    /// That of the other side, which forks do not have.
+    pub(crate) fn of(memory: &OwnedFd) -> io::Result<Self> {
+        let note = Self::map(memory)?;
+        // SAFETY: the range is mapped. A kernel that refuses leaves forks with a page that they do not use.
+        unsafe { libc::madvise(note.0.as_ptr().cast(), Self::LEN, libc::MADV_DONTFORK) };
+        Ok(note)
+    }
+
+    fn map(memory: &OwnedFd) -> io::Result<Self> {
+        if fstat(memory)?.st_size != Self::LEN as i64 || !fcntl_get_seals(memory)?.contains(SealFlags::SHRINK)
+        {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a null hint asks for fresh address space, so no existing mapping is replaced; the file is long enough
+        // and cannot become shorter.
+        let start = unsafe { mmap(ptr::null_mut(), Self::LEN, access, MapFlags::SHARED, memory, 0) }?;
+        NonNull::new(start.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// In a fork: it is gone.
+    pub(crate) fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+// SAFETY: it is a shared mapping of an atomic, owned by this value alone.
+unsafe impl Send for Note {}
+
+impl Deref for Note {
+    type Target = AtomicU32;
+
+    fn deref(&self) -> &AtomicU32 {
+        // SAFETY: mapped and aligned to a page as long as this value lives; any bits are a value, and all access is atomic.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        // SAFETY: this value owns the range, and every reference into it borrows from this value.
+        let _ = unsafe { munmap(self.0.as_ptr().cast(), Self::LEN) };
+    }
 }
 
 /// Whether a fork of this kind leaves robust locks in order: one is locked in a child that dies with it.

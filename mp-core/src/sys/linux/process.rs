@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{CStr, CString, OsStr},
+    ffi::{CStr, OsStr},
     io,
     mem::MaybeUninit,
     os::{
@@ -103,10 +103,10 @@ pub(crate) fn show_as(command: &mut Command, name: &OsStr) {
 
 /// Names the process in `ps` and `top` (the first 15 bytes).
 pub(crate) fn set_process_name(name: &str) {
-    if let Ok(name) = CString::new(name.bytes().filter(|byte| *byte != 0).take(15).collect::<Vec<_>>()) {
-        // SAFETY: the string is live and zero-terminated; the kernel copies it.
-        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
-    }
+    let mut short = [0; 16];
+    name.bytes().filter(|byte| *byte != 0).zip(&mut short[..15]).for_each(|(byte, place)| *place = byte);
+    // SAFETY: the string is live and zero-terminated; the kernel copies it.
+    unsafe { libc::prctl(libc::PR_SET_NAME, short.as_ptr()) };
 }
 
 /// From now on the calling thread may only read, write and exit: any other system call kills it.

@@ -69,6 +69,8 @@ pub(crate) mod futex {
 pub(crate) mod fork {
     use std::{io, sync::atomic::AtomicU32};
 
+    use crate::os::fd::OwnedFd;
+
     pub(crate) enum Side {
         Old(u32),
         New,
@@ -82,7 +84,29 @@ pub(crate) mod fork {
         }
     }
 
-    pub(crate) fn fork_sibling(_: &Cached, _: &AtomicU32) -> io::Result<Side> {
+    pub(crate) struct Note(AtomicU32);
+
+    impl Note {
+        pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(crate) fn of(_: &OwnedFd) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub(crate) fn forget(self) {}
+    }
+
+    impl std::ops::Deref for Note {
+        type Target = AtomicU32;
+
+        fn deref(&self) -> &AtomicU32 {
+            &self.0
+        }
+    }
+
+    pub(crate) fn fork_sibling(_: &Cached, _: &Note) -> io::Result<Side> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
