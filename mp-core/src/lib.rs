@@ -186,3 +186,8 @@ pub use start::{StartMethod, server::fork_server_pid, set_start_method, start_me
 #[doc(hidden)]
 pub use sys::os;
 pub use threads::spawn_thread;
+
+/// What the README shows compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
