@@ -11,7 +11,7 @@ mod python_locks;
 mod python_meetings;
 mod python_values;
 #[allow(dead_code, reason = "its main is not called")]
-#[path = "../../examples/soak.rs"]
+#[path = "../../examples/soak/main.rs"]
 mod soak;
 mod travel;
 

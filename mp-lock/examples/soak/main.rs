@@ -10,9 +10,9 @@
 //! (`schedstat`), its workers were ready to run and did not. With `MP_SOAK_MUTATED` in the environment the workers change
 //! and wake in two steps, as most libraries do: then it must fail, or it could not see.
 
+mod watch;
+
 use std::{
-    collections::HashMap,
-    fs,
     hash::{BuildHasher, RandomState},
     process::{self, ExitCode},
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -27,6 +27,7 @@ use mp_core::{
 use mp_lock::{Array, Barrier, Condition, Event, Lock, LockError, RLock, RawArray, RwLock, Semaphore, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
+use watch::{NOBODY, Watch};
 
 const LOCKS: usize = 0;
 const SEMAPHORES: usize = 1;
@@ -262,70 +263,6 @@ fn provide(things: &Things, group: usize) -> ! {
 fn wait_until(mut done: impl FnMut() -> bool) {
     while !done() {
         thread::sleep(Duration::from_micros(50));
-    }
-}
-
-/// What the watching thread knows about the workers.
-struct Watch {
-    pids: [[AtomicU32; 3]; GROUPS.len()],
-    /// The group of which a worker is missing or stopped, or none.
-    excused: AtomicU32,
-    end: AtomicBool,
-}
-
-const NOBODY: u32 = u32::MAX;
-
-/// How long a process of one thread was ready to run and did not, in nanoseconds.
-fn run_delay(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-    stat.split(' ').nth(1).and_then(|delay| delay.parse().ok()).unwrap_or(0)
-}
-
-impl Watch {
-    fn run_delays(&self, group: usize) -> HashMap<u32, u64> {
-        let pids = self.pids[group].iter().map(|pid| pid.load(Relaxed));
-        pids.filter(|pid| *pid != 0).map(|pid| (pid, run_delay(pid))).collect()
-    }
-
-    /// The longest stall of each group, until the end.
-    fn stalls(&self, things: &Things) -> [Duration; GROUPS.len()] {
-        const TICK: Duration = Duration::from_millis(1);
-        let mut longest = [Duration::ZERO; GROUPS.len()];
-        let mut seen = [0; GROUPS.len()];
-        let mut stalled = [Duration::ZERO; GROUPS.len()];
-        let mut delays: [HashMap<u32, u64>; GROUPS.len()] = Default::default();
-        let mut last = Instant::now();
-        while !self.end.load(Relaxed) {
-            thread::sleep(TICK);
-            // What is more than two ticks, this thread has slept too long: so may have others.
-            let tick = last.elapsed().min(2 * TICK);
-            last = Instant::now();
-            for group in 0..GROUPS.len() {
-                let count = things.counts[group].load(Relaxed);
-                if count != seen[group] {
-                    seen[group] = count;
-                    stalled[group] = Duration::ZERO;
-                    delays[group].clear();
-                } else if self.excused.load(Relaxed) != group as u32 {
-                    stalled[group] += tick;
-                    let stall = stalled[group];
-                    if stall < Duration::from_millis(10) {
-                        continue;
-                    }
-                    let now = self.run_delays(group);
-                    if delays[group].is_empty() {
-                        delays[group] = now;
-                        continue;
-                    }
-                    let delayed = now.iter().map(|(pid, delay)| {
-                        delay.saturating_sub(delays[group].get(pid).copied().unwrap_or(0))
-                    });
-                    let stall = stall.saturating_sub(Duration::from_nanos(delayed.sum()));
-                    longest[group] = longest[group].max(stall);
-                }
-            }
-        }
-        longest
     }
 }
 

@@ -6,11 +6,11 @@
 //! a thread of each process that has a named block sleeps for that. When the last descriptor is closed, which a death
 //! does as well, the kernel forgets the name, and the memory with it. Nothing has to be swept.
 
+mod host;
+
 use std::{
     fmt,
-    io::{PipeReader, PipeWriter},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    thread::JoinHandle,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,12 +18,12 @@ use mp_core::{
     fds,
     os::{
         event::{PollFd, PollFlags, poll},
-        fd::{AsFd, OwnedFd},
+        fd::OwnedFd,
         io::{Errno, retry_on_intr},
         net::{
-            AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
-            accept_with, bind, connect, listen, shutdown, socket_with,
-            sockopt::{Timeout, set_socket_timeout, socket_peercred},
+            AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+            listen, shutdown, socket_with,
+            sockopt::{Timeout, set_socket_timeout},
         },
         process::geteuid,
         time::Timespec,
@@ -32,6 +32,8 @@ use mp_core::{
     transfer::{self, Fd},
 };
 use serde::{Deserialize, Serialize};
+
+use host::{Host, is_of_this_user};
 
 /// How long an answer is waited for before another user is asked.
 const ANSWER: Duration = Duration::from_millis(100);
@@ -208,16 +210,15 @@ impl SharedMemory {
     pub fn unlink(&self) -> Result<(), MemoryError> {
         let not_found = |name: &str| MemoryError::NotFound { name: name.to_owned() };
         let host = self.host.as_ref().ok_or_else(|| not_found(""))?;
-        let listener = host.shared.listener().take().filter(|listener| !is_shut(listener));
-        let listener = listener.ok_or_else(|| not_found(&host.shared.name))?;
-        shutdown(&*listener, Shutdown::Both)
-            .map_err(|errno| system(&host.shared.name, "unlinked")(errno.into()))
+        let listener = host.take_listener().filter(|listener| !is_shut(listener));
+        let listener = listener.ok_or_else(|| not_found(host.name()))?;
+        shutdown(&*listener, Shutdown::Both).map_err(|errno| system(host.name(), "unlinked")(errno.into()))
     }
 
     /// The name by which it was made or found, if any.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.host.as_ref().map(|host| &*host.shared.name)
+        self.host.as_ref().map(|host| host.name())
     }
 
     /// How many bytes there are.
@@ -268,7 +269,7 @@ struct Parts {
 
 impl From<SharedMemory> for Parts {
     fn from(block: SharedMemory) -> Self {
-        let name = block.host.and_then(|host| host.shared.name_and_listener());
+        let name = block.host.and_then(|host| host.name_and_listener());
         Self { region: block.region, name }
     }
 }
@@ -279,109 +280,6 @@ impl TryFrom<Parts> for SharedMemory {
     fn try_from(Parts { region, name }: Parts) -> Result<Self, Self::Error> {
         let host = name.map(|(name, Fd(listener))| Host::of(region.clone(), &name, listener)).transpose()?;
         Ok(Self { region, host })
-    }
-}
-
-/// This process's part in keeping and answering to a name; one per block, however many handles there are.
-struct Host {
-    shared: Arc<Shared>,
-    /// Closed to end the thread.
-    end: Option<PipeWriter>,
-    thread: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    region: Region,
-    name: String,
-    /// `None` when the name was taken away.
-    listener: Mutex<Option<Arc<OwnedFd>>>,
-}
-
-static HOSTS: Mutex<Vec<Weak<Host>>> = Mutex::new(Vec::new());
-
-impl Host {
-    fn of(region: Region, name: &str, listener: Arc<OwnedFd>) -> std::io::Result<Arc<Self>> {
-        let mut hosts = HOSTS.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.retain(|host| host.strong_count() > 0);
-        if let Some(host) =
-            hosts.iter().filter_map(Weak::upgrade).find(|host| host.shared.region.same_as(&region))
-        {
-            return Ok(host);
-        }
-        let shared = Arc::new(Shared {
-            region,
-            name: name.to_owned(),
-            listener: Mutex::new(Some(Arc::clone(&listener))),
-        });
-        let (ended, end) = std::io::pipe()?;
-        let serving = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("mp-memory".to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || serving.serve(listener, &ended))?;
-        let host = Arc::new(Self { shared, end: Some(end), thread: Some(thread) });
-        hosts.push(Arc::downgrade(&host));
-        Ok(host)
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        // It sleeps for this, and whatever else it does is done in moments. Afterwards the name is free.
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    fn listener(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn name_and_listener(&self) -> Option<(String, Fd<Arc<OwnedFd>>)> {
-        self.listener().clone().map(|listener| (self.name.clone(), Fd(listener)))
-    }
-
-    /// Answers whoever connects, until this process has no handle any more or the name was taken away.
-    fn serve(&self, listener: Arc<OwnedFd>, ended: &PipeReader) {
-        loop {
-            let mut ready = [PollFd::new(&*listener, PollFlags::IN), PollFd::new(ended, PollFlags::empty())];
-            if !matches!(poll(&mut ready, None), Ok(_) | Err(Errno::INTR)) {
-                break;
-            }
-            let is_over = |fd: &PollFd<'_>| {
-                fd.revents().contains(PollFlags::HUP) || fd.revents().contains(PollFlags::ERR)
-            };
-            if ready.iter().any(is_over) {
-                break;
-            }
-            if ready[0].revents().contains(PollFlags::IN) && !self.answer(&listener) {
-                // No descriptors to spare: not at once again.
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
-        self.listener().take();
-    }
-
-    /// Answers one that has connected; false if this process cannot do so now.
-    fn answer(&self, listener: &Arc<OwnedFd>) -> bool {
-        // Another user may have been faster.
-        let socket = match accept_with(listener, SocketFlags::CLOEXEC) {
-            Ok(socket) => socket,
-            Err(errno) => return errno == Errno::AGAIN || errno == Errno::INTR,
-        };
-        if !is_of_this_user(&socket) {
-            return true;
-        }
-        let name = Some((self.name.clone(), Fd(Arc::clone(listener))));
-        let parts = Parts { region: self.region.clone(), name };
-        let Ok(parcel) = transfer::encode(&parts) else { return false };
-        let fds: Vec<_> = parcel.handles.iter().map(AsFd::as_fd).collect();
-        // One that does not take its answer has gone.
-        let _ = fds::send(&socket, &parcel.bytes, &fds, SendFlags::DONTWAIT);
-        true
     }
 }
 
@@ -420,10 +318,6 @@ fn connect_to(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
     set_socket_timeout(&socket, Timeout::Send, Some(ANSWER))?;
     retry_on_intr(|| connect(&socket, address))?;
     Ok(socket)
-}
-
-fn is_of_this_user(socket: &OwnedFd) -> bool {
-    socket_peercred(socket).is_ok_and(|peer| peer.uid == geteuid())
 }
 
 fn is_shut(listener: &OwnedFd) -> bool {
