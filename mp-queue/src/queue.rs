@@ -37,7 +37,15 @@ pub struct Queue<T> {
     messages: PhantomData<fn(T) -> T>,
 }
 
-/// What a new queue is like.
+/// What a new queue is like. Python: `Queue(maxsize)`.
+///
+/// ```
+/// use mp_queue::Options;
+///
+/// let queue = Options::default().max_items(100).max_bytes(1 << 20).create::<String>()?;
+/// assert_eq!(queue.maxsize(), Some(100));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 #[must_use = "options make no queue before `create`"]
 pub struct Options(RingOptions);
@@ -96,6 +104,16 @@ impl<T> Queue<T> {
     }
 
     /// How many messages are in the queue at this moment. Python: `qsize()`, which is not exact.
+    ///
+    /// ```
+    /// # use mp_queue::Queue;
+    /// let queue = Queue::<u32>::bounded(2)?;
+    /// queue.put(&1)?;
+    /// assert!(queue.len() == 1 && !queue.is_empty() && !queue.is_full());
+    /// queue.put(&2)?;
+    /// assert!(queue.len() == 2 && queue.is_full());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.ring.len()
@@ -120,10 +138,22 @@ impl<T> Queue<T> {
     }
 
     /// Ends the queue for everybody: what was put can still be got, then every get is an error, as is every put from now
-    /// on. Closing again changes nothing.
+    /// on. Those who wait are woken. Closing again changes nothing. Python's `close()` concerns one process.
     ///
     /// # Errors
     /// [`PutError::Corrupt`] if the shared memory was overwritten.
+    ///
+    /// ```
+    /// # use mp_queue::{GetError, PutError, Queue};
+    /// let queue = Queue::<u32>::new()?;
+    /// queue.put(&1)?;
+    /// queue.close()?;
+    /// assert!(queue.is_closed());
+    /// assert!(matches!(queue.put(&2), Err(PutError::Closed)));
+    /// assert_eq!(queue.get()?, 1);
+    /// assert!(matches!(queue.get(), Err(GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) -> Result<(), PutError> {
         Ok(self.ring.close(Wake::Word)?)
     }

@@ -15,7 +15,7 @@ fn main() {
     let first = arguments.next().unwrap_or(0);
     let mut seed = first;
     while Instant::now() < end {
-        if seed % 1000 == 0 {
+        if seed.is_multiple_of(1000) {
             println!("from seed {seed}");
         }
         engine::case(seed);

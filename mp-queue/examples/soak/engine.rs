@@ -75,7 +75,7 @@ fn produce(queue: Queue<Message>, books: Books, producer: usize, many: bool) {
         body: body(producer, number),
         file: file
             .as_ref()
-            .filter(|_| number % 50 == 0)
+            .filter(|_| number.is_multiple_of(50))
             .map(|file| Fd(file.try_clone().expect("a descriptor"))),
     };
     for number in (0..MESSAGES).step_by(if many { BATCH } else { 1 }) {
@@ -200,7 +200,7 @@ struct Epoch {
 
 impl Epoch {
     fn start(&mut self, consumes: bool) -> Option<Member> {
-        let many = random(&mut self.seed) % 2 == 0;
+        let many = random(&mut self.seed).is_multiple_of(2);
         let process = Process::new().start_method(StartMethod::ForkServer);
         let handles = (self.queue.clone(), self.books.clone());
         let child = if consumes {
@@ -257,7 +257,7 @@ fn epoch(report: &mut Report, seed: &mut u64, end: Instant) {
             members[place] = epoch.start(place >= 3);
             continue;
         };
-        if random(seed) % 8 == 0 {
+        if random(seed).is_multiple_of(8) {
             report.stops += 1;
             let pid = Pid::from_raw(member.child.pid().cast_signed()).expect("a process id");
             // It may have come to its end.

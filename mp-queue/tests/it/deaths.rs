@@ -36,7 +36,8 @@ fn body(kind: Kind, number: u64) -> String {
 }
 
 fn message(kind: Kind, producer: u64, number: u64) -> Message {
-    let file = (kind == Kind::Handles && number % 3 == 0).then(|| Fd(File::open("/dev/null").unwrap()));
+    let file =
+        (kind == Kind::Handles && number.is_multiple_of(3)).then(|| Fd(File::open("/dev/null").unwrap()));
     Message { producer, number, body: body(kind, number), file }
 }
 

@@ -11,8 +11,7 @@
 //! large segments are given back when they are left.
 
 //!
-//! [`README.md`](https://docs.rs/crate/mp-core/latest/source/src/shared/ring/README.md) beside this file has the states, the
-//! races and the deaths.
+//! The page beside this file, `README.md`, has the states, the invariants, the races by name, and the deaths.
 
 mod batch;
 mod error;
