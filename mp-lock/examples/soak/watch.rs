@@ -32,6 +32,14 @@ impl Watch {
         pids.filter(|pid| *pid != 0).map(|pid| (pid, run_delay(pid))).collect()
     }
 
+    /// Whether a worker has died by itself, and the parent has not come to see it yet.
+    fn one_is_dead(&self, group: usize) -> bool {
+        self.pids[group].iter().map(|pid| pid.load(Relaxed)).any(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            pid != 0 && (stat.is_empty() || stat.contains(") Z "))
+        })
+    }
+
     /// The longest stall of each group, until the end.
     pub(crate) fn stalls(&self, things: &Things) -> [Duration; GROUPS.len()] {
         const TICK: Duration = Duration::from_millis(1);
@@ -48,7 +56,9 @@ impl Watch {
                 if count != stall.count {
                     longest[group] = longest[group].max(stall.unexplained(|| self.run_delays(group)));
                     *stall = Stall { count, ..Stall::default() };
-                } else if self.excused.load(Relaxed) != group as u32 {
+                } else if self.excused.load(Relaxed) != group as u32
+                    && (stall.time < 5 * TICK || !self.one_is_dead(group))
+                {
                     stall.time += tick;
                     if stall.time >= 10 * TICK && stall.delays.is_none() {
                         stall.delays = Some(self.run_delays(group));
