@@ -20,12 +20,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mp_core::os::process::{Pid, Signal, kill_process};
 use mp_core::{
     Child, JoinError, Process, StartMethod,
     kill_points::{self, Point},
 };
 use mp_lock::{Array, Barrier, Condition, Event, Lock, LockError, RLock, RawArray, RwLock, Semaphore, Value};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use watch::{NOBODY, Watch};
 
