@@ -235,7 +235,7 @@ pub fn at_exit(hook: extern "C" fn()) {
     crate::sys::process::at_exit(hook);
 }
 
-#[cfg(all(feature = "kill-points", not(mp_loom), target_os = "linux", not(mp_unsupported)))]
+#[cfg(feature = "kill-points")]
 pub use crate::sys::mutex::BareMutex;
 
 /// Closes every descriptor of this process but its standard streams, whoever owns them, as some daemons do.

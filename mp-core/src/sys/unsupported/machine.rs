@@ -39,6 +39,30 @@ pub(crate) mod mutex {
             false
         }
     }
+
+    /// In place of what the benchmarks measure locks against.
+    #[cfg(feature = "kill-points")]
+    pub struct BareMutex(());
+
+    #[cfg(feature = "kill-points")]
+    #[allow(unsafe_code)]
+    // SAFETY: it is nothing.
+    unsafe impl crate::shared::Shared for BareMutex {
+        fn init(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        #[cfg(mp_loom)]
+        fn model() -> Self {
+            Self(())
+        }
+    }
+
+    #[cfg(feature = "kill-points")]
+    impl BareMutex {
+        /// Does nothing.
+        pub fn lock_and_unlock(&self, _: u64, _: impl FnMut()) {}
+    }
 }
 
 /// In place of the futex.
