@@ -9,6 +9,8 @@ use mp_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(feature = "log")]
+use crate::logs::Collector;
 use crate::{
     engine::Engine,
     error::Error,
@@ -31,6 +33,8 @@ pub(crate) struct Settings {
     threads: Option<usize>,
     pub(crate) idle_timeout: Option<Duration>,
     lazy: bool,
+    #[cfg(feature = "log")]
+    pub(crate) logs: Option<Collector>,
 }
 
 impl Settings {
@@ -55,7 +59,14 @@ impl Settings {
             None => None,
             Some((function, packed)) => Some((*function, copy(packed)?)),
         };
-        Ok(Setup { initializer, exit: self.exit, threads: self.threads, resident: self.resident })
+        Ok(Setup {
+            initializer,
+            exit: self.exit,
+            threads: self.threads,
+            resident: self.resident,
+            #[cfg(feature = "log")]
+            forward: self.logs.as_ref().map(Collector::forward),
+        })
     }
 }
 
@@ -75,12 +86,19 @@ impl Settings {
 pub struct PoolBuilder {
     settings: Settings,
     error: Option<Error>,
+    #[cfg(feature = "log")]
+    forward_logs: bool,
 }
 
 impl Default for PoolBuilder {
     fn default() -> Self {
         let workers = mp_core::cpu_count().get();
-        Self { settings: Settings { workers, name: "worker".to_owned(), ..Settings::default() }, error: None }
+        Self {
+            settings: Settings { workers, name: "worker".to_owned(), ..Settings::default() },
+            error: None,
+            #[cfg(feature = "log")]
+            forward_logs: false,
+        }
     }
 }
 
@@ -247,6 +265,35 @@ impl PoolBuilder {
         self
     }
 
+    /// Has what workers log with the `log` crate come out of the logger of this process, under its own target and with the worker's
+    /// name and process id in front. Needs the feature `log`. Python: `log_to_stderr()` comes close.
+    ///
+    /// A worker logs up to the level that is set here when it is started. A record is sent before the call that logs it returns, so
+    /// the last words of a worker that dies are not lost; they come out on a thread of the pool, all of them before `join` and
+    /// `terminate` return. An initializer that sets a logger comes too late, and its worker's records go on to come here.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::Pool;
+    ///
+    /// # struct Printer;
+    /// # impl log::Log for Printer {
+    /// #     fn enabled(&self, _: &log::Metadata<'_>) -> bool { true }
+    /// #     fn log(&self, record: &log::Record<'_>) { println!("{} {}", record.level(), record.args()) }
+    /// #     fn flush(&self) {}
+    /// # }
+    /// # log::set_logger(&Printer).unwrap();
+    /// log::set_max_level(log::LevelFilter::Info); // after your logger was set up
+    /// let pool = Pool::builder().workers(2).forward_logs(true).build()?;
+    /// pool.map(|x: u32| log::info!("got {x}"), 0..3)?; // INFO [worker-1 4242] got 0
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
+    #[cfg(feature = "log")]
+    pub fn forward_logs(mut self, forward: bool) -> Self {
+        self.forward_logs = forward;
+        self
+    }
+
     /// Makes the pool.
     ///
     /// Returns when the workers' processes exist; they may not be ready yet, which no call has to care about.
@@ -255,7 +302,8 @@ impl PoolBuilder {
     /// [`Error::NoWorkers`] for 0 workers, [`Error::NoLimit`] for a limit of 0, [`Error::Share`] if the initializer's arguments cannot
     /// be sent, [`Error::Start`] for instance because `mp_pool::init()` is missing. No worker is left then.
     pub fn build(self) -> Result<Pool, Error> {
-        let settings = self.settings;
+        #[cfg_attr(not(feature = "log"), allow(unused_mut, reason = "there is nothing to add"))]
+        let mut settings = self.settings;
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -277,6 +325,10 @@ impl PoolBuilder {
         }
         if !mp_core::os::SUPPORTED {
             return Err(StartError::Unsupported.into());
+        }
+        #[cfg(feature = "log")]
+        if self.forward_logs {
+            settings.logs = Some(Collector::start()?);
         }
         Ok(Pool::over(Engine::start(settings)?))
     }

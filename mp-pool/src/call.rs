@@ -144,6 +144,25 @@ impl<'p> Call<'p> {
         self
     }
 
+    /// Shows the progress of the call on standard error, behind `label`: how many tasks have ended, how many of how many, how fast, and
+    /// how long it will take. Silent where that is not a terminal. Takes the place of [`progress`](Self::progress). Needs the feature
+    /// `progress`.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::Pool;
+    ///
+    /// let pool = Pool::with_workers(2)?;
+    /// let lengths = pool.call().progress_bar("words").map(|word: String| word.len(), ["a".to_owned()])?;
+    /// // words [################################] 1/1, 1,234/s, 0s left
+    /// assert_eq!(lengths, [1]);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
+    #[cfg(feature = "progress")]
+    pub fn progress_bar(self, label: impl Into<String>) -> Self {
+        self.progress(crate::progress::bar(label.into()))
+    }
+
     /// A value for all tasks of the call, of which the function gets a reference in front of its item. It is encoded once, and sent
     /// and decoded once for each worker.
     ///

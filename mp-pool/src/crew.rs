@@ -14,9 +14,11 @@ use mp_core::{ExitStatus, os::fd::OwnedFd, transfer::Handle};
 
 use crate::{
     error::Error,
+    insights::WorkerInsights,
     job::{Context, WorkerName},
     local::desk::Item,
     message::{Chunk, Part},
+    trace::Trace,
 };
 
 /// The name of a chunk in flight; never 0.
@@ -114,6 +116,12 @@ pub(crate) trait Crew: Send {
 
     /// Takes in one that was started, or learns that it could not be.
     fn welcome(&mut self, recruit: Result<Self::Recruit, Error>, now: Instant);
+
+    /// What happened here and nobody was told yet.
+    fn trace(&mut self) -> &mut Trace;
+
+    /// What was done so far in each place for a worker.
+    fn insights(&self) -> Vec<WorkerInsights>;
 
     /// Does what is due, and says when something will be.
     fn tend(&mut self, now: Instant) -> Option<Instant>;

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use mp_core::{ExitStatus, PanicReport, StartError, transfer::EncodeError};
-use mp_pipe::RegionError;
+use mp_pipe::{ChannelError, RegionError};
 
 /// A task did not return a result. Everything that names it is in the message.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -131,6 +131,9 @@ pub enum Error {
     /// A worker's connection could not be made.
     #[error("the pool's worker could not be connected: {0}")]
     Connect(Arc<RegionError>),
+    /// The channel for what workers log could not be made.
+    #[error("the pool cannot collect what its workers log: {0}")]
+    Logs(Arc<ChannelError>),
     /// Something that all workers are to get could not be encoded.
     #[error("what all workers are to get cannot be sent: {0}")]
     Share(Arc<EncodeError>),
@@ -189,6 +192,12 @@ impl From<StartError> for Error {
 impl From<RegionError> for Error {
     fn from(error: RegionError) -> Self {
         Self::Connect(Arc::new(error))
+    }
+}
+
+impl From<ChannelError> for Error {
+    fn from(error: ChannelError) -> Self {
+        Self::Logs(Arc::new(error))
     }
 }
 

@@ -26,12 +26,18 @@ mod engine;
 mod error;
 mod handle;
 mod imap;
+mod insights;
 mod job;
 mod local;
+#[cfg(feature = "log")]
+mod logs;
 mod message;
 mod pool;
+#[cfg(feature = "progress")]
+mod progress;
 mod spare;
 pub mod task;
+mod trace;
 mod wait;
 mod worker;
 
@@ -40,6 +46,7 @@ pub use call::{Call, CallWith};
 pub use error::{Error, TaskError};
 pub use handle::Handle;
 pub use imap::Imap;
+pub use insights::{Insights, SlowTask, Work, WorkerInsights};
 pub use job::Progress;
 pub use mp_core::{ExitStatus, PanicReport, StartMethod, init, init_test, test_init};
 pub use pool::Pool;

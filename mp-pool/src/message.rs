@@ -1,5 +1,7 @@
 //! What goes over the link between the pool and a worker: heads of fixed meaning, bodies of bytes.
 
+use std::time::Duration;
+
 use mp_core::{PanicReport, call::Pointer, transfer};
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +46,8 @@ pub(crate) fn read_order(message: &[u8]) -> Result<(Order, usize), transfer::Dec
 /// From a worker to the pool.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// The initializer has returned.
-    Ready,
+    /// The initializer has returned, at this time of the clock that all processes share.
+    Ready(Duration),
     /// The initializer has not.
     NotReady(NotReady),
 }

@@ -12,6 +12,7 @@ use crate::{
     error::{Error, TaskError},
     handle::Handle,
     imap::Imap,
+    insights::Insights,
 };
 
 /// A pool of worker processes. Python: `multiprocessing.Pool`.
@@ -246,6 +247,26 @@ impl Pool {
         self.close();
         self.join()?;
         Ok(result)
+    }
+
+    /// What the pool did so far: per worker and in all how many tasks, how busy, how much waiting, how many bytes; the slowest tasks;
+    /// a warning if the workers mostly wait. Its `Display` is a table. What a worker is at counts when it has been answered.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::Pool;
+    ///
+    /// let pool = Pool::with_workers(2)?;
+    /// pool.map(|x: u32| std::thread::sleep(std::time::Duration::from_millis(x.into())), 0..20)?;
+    /// let insights = pool.insights();
+    /// assert_eq!(insights.total().tasks, 20);
+    /// assert!(insights.slowest.iter().any(|task| task.index == 19));
+    /// println!("{insights}");
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn insights(&self) -> Insights {
+        self.engine.insights()
     }
 
     /// What the [exit hooks](PoolBuilder::exit_hook) of the workers that have ended so far returned, each with the name of its worker.

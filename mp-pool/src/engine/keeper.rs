@@ -22,7 +22,9 @@ impl Engine {
             let wanted = table.waiting();
             let opening = table.crew.opening(wanted, now);
             let news = std::mem::take(&mut table.news);
+            let trace = std::mem::take(table.crew.trace());
             drop(table);
+            trace.tell();
             let any = any || !news.is_empty();
             self.tell(news);
             if any {

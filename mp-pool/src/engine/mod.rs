@@ -27,6 +27,7 @@ use crate::{
     builder::Settings,
     crew::Crew,
     error::Error,
+    insights::Insights,
     job::{End, Job, WorkerName},
     local::{Local, alarm::Alarm, link::Bell, member::ExitResult},
 };
@@ -50,7 +51,8 @@ pub(crate) struct Engine {
     clerk: Clerk,
     stopped: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    size: usize,
+    settings: Arc<Settings>,
+    born: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +85,8 @@ impl Engine {
             clerk: Clerk::default(),
             stopped: AtomicBool::new(false),
             threads: Mutex::default(),
-            size: settings.workers,
+            settings,
+            born: Instant::now(),
         });
         let keeper = Arc::clone(&engine);
         let thread = thread::Builder::new().name("mp-pool-keeper".into()).spawn(move || keeper.keep())?;
@@ -103,7 +106,7 @@ impl Engine {
     }
 
     pub(crate) fn size(&self) -> usize {
-        self.size
+        self.settings.workers
     }
 
     /// Whether a call may begin.
@@ -160,7 +163,9 @@ impl Engine {
         let news = std::mem::take(&mut table.news);
         let waiting = table.waiting();
         let kick = std::mem::take(&mut table.kick) || waiting && table.crew.is_short();
+        let trace = std::mem::take(table.crew.trace());
         drop(table);
+        trace.tell();
         if kick {
             self.alarm.kick();
         }
@@ -210,7 +215,9 @@ impl Engine {
         let any = table.advance();
         let news = std::mem::take(&mut table.news);
         let kick = std::mem::take(&mut table.kick);
+        let trace = std::mem::take(table.crew.trace());
         drop(table);
+        trace.tell();
         if kick {
             self.alarm.kick();
         }
@@ -332,6 +339,10 @@ impl Engine {
                 let _ = thread.join();
             }
         }
+        #[cfg(feature = "log")]
+        if let Some(logs) = &self.settings.logs {
+            logs.finish();
+        }
     }
 
     /// Why nothing runs any more, if that is so.
@@ -342,6 +353,13 @@ impl Engine {
             Phase::Terminated => Some(Error::Closed),
             Phase::Broken(error) => Some(error.clone()),
         }
+    }
+
+    pub(crate) fn insights(&self) -> Insights {
+        // What has come and nobody has collected counts as well.
+        self.turn();
+        let table = self.table.lock();
+        Insights { age: self.born.elapsed(), workers: table.crew.insights(), slowest: table.slowest.to_vec() }
     }
 
     pub(crate) fn take_ends(&self) -> Vec<(Arc<WorkerName>, ExitResult)> {
@@ -363,6 +381,6 @@ impl Drop for Leave<'_> {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("workers", &self.size).finish_non_exhaustive()
+        f.debug_struct("Engine").field("workers", &self.settings.workers).finish_non_exhaustive()
     }
 }

@@ -16,9 +16,11 @@ use crate::{
     batch::Batch,
     crew::{Crew, Event, Fault, Outgoing, Room, Ticket, Why},
     error::Error,
+    insights::Slowest,
     job::{End, Job, WorkerName},
     local::desk::{self, Item},
     message::{Chunk, Part},
+    trace::note,
 };
 
 /// Chunks for each worker, if all tasks take the same time: Python's rule, applied to what is left.
@@ -114,6 +116,7 @@ pub(super) struct Table<C> {
     watched: bool,
     /// Something is due that the keeper does not know of.
     pub(super) kick: bool,
+    pub(super) slowest: Slowest,
     /// Jobs of which tasks have ended since this was last taken.
     pub(super) news: Vec<Arc<Job>>,
 }
@@ -130,6 +133,7 @@ impl<C: Crew> Table<C> {
             outstanding: 0,
             watched: false,
             kick: false,
+            slowest: Slowest::default(),
             news: Vec::new(),
         }
     }
@@ -175,6 +179,11 @@ impl<C: Crew> Table<C> {
 
     /// The one way for tasks to end.
     pub(super) fn end(&mut self, job: &Arc<Job>, first: usize, len: usize, end: End) {
+        #[cfg(feature = "tracing")]
+        if let End::Died { who, status, attempts } = &end {
+            let (who, status, attempts) = (Arc::clone(who), *status, *attempts);
+            note!(self.crew.trace(), WARN, Lost { index: first, attempts, who, status });
+        }
         job.end(first, len, end);
         self.outstanding = self.outstanding.saturating_sub(len);
         if !self.news.last().is_some_and(|last| Arc::ptr_eq(last, job)) {
@@ -207,6 +216,10 @@ impl<C: Crew> Table<C> {
         let (job, first) = (Arc::clone(&flight.span.job), flight.span.first() + flight.answered as usize);
         flight.answered += len;
         job.note_pace(len, part.nanoseconds);
+        if sound {
+            let index = flight.span.first() + part.slowest as usize;
+            self.slowest.note(Duration::from_nanos(part.slowest_nanoseconds), index, &who);
+        }
         if part.last
             && let Some(flight) = self.flights.remove(&part.ticket)
             && flight.answered < flight.len
@@ -215,6 +228,11 @@ impl<C: Crew> Table<C> {
         }
         self.forget_ended(part.ticket);
         if len > 0 {
+            note!(
+                self.crew.trace(),
+                TRACE,
+                Answered { who: Arc::clone(&who), first, len, took: Duration::from_nanos(part.nanoseconds) }
+            );
             self.end(&job, first, len as usize, End::Answered { part, message, fds, who });
         }
     }
@@ -278,6 +296,7 @@ impl<C: Crew> Table<C> {
             _ if job.is_cancelled() => End::Cancelled,
             _ if attempts > job.options.retries => End::Died { who, status, attempts },
             _ => {
+                note!(self.crew.trace(), INFO, Again { index: first, attempts, who, status });
                 let item = span.items.start + item;
                 let again = Span { attempts, ..span.part(item..item + 1) };
                 job.unassigned.fetch_add(1, Ordering::Relaxed);

@@ -9,11 +9,12 @@ use std::{
 use mp_core::{Child, ExitStatus, os::fd::OwnedFd, transfer::Handle};
 
 use super::{
-    desk::{Desk, Item, PLACES},
+    desk::{self, Desk, Item, PLACES},
     link::Link,
 };
 use crate::{
     crew::{Fault, Outgoing, Ticket, Why},
+    insights::Work,
     job::{Context, WorkerName},
     message::{self, Chunk, Order, Part},
     spare,
@@ -60,7 +61,12 @@ pub(crate) struct Member {
     /// How long a chunk takes, in nanoseconds; 0 before the first.
     pace: u64,
     arrived: u32,
-    pub(crate) tally: Tally,
+    /// By the time that all processes share: when it was started, and when it was ready.
+    started: Duration,
+    ready: Option<Duration>,
+    work: Work,
+    /// Which of the pool's places for workers it has.
+    pub(crate) seat: usize,
 }
 
 #[derive(Debug)]
@@ -71,17 +77,8 @@ struct Held {
     nanoseconds: u64,
 }
 
-/// What a worker has done so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tally {
-    pub(crate) tasks: u64,
-    pub(crate) busy: Duration,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
-}
-
 impl Member {
-    pub(crate) fn new(number: u64, child: Child<Ended>, link: Link, desk: Desk) -> Self {
+    pub(crate) fn new(number: u64, started: Duration, child: Child<Ended>, link: Link, desk: Desk) -> Self {
         let who = Arc::new(WorkerName { name: child.name().to_owned(), pid: child.pid() });
         Self {
             number,
@@ -99,7 +96,10 @@ impl Member {
             killed: None,
             pace: 0,
             arrived: 0,
-            tally: Tally::default(),
+            started,
+            ready: None,
+            work: Work::default(),
+            seat: 0,
         }
     }
 
@@ -149,7 +149,7 @@ impl Member {
     fn send(&mut self, order: &Order, body: &[u8], handles: Vec<Handle>) {
         let mut message = spare::take();
         let written = message::write_order(order, &mut message);
-        self.tally.bytes_out += (message.len() + body.len()) as u64;
+        self.work.sent += (message.len() + body.len()) as u64;
         // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
         if written.is_err() || self.link.send(&[&message, body], handles).is_err() {
             let _ = self.child.kill();
@@ -165,7 +165,7 @@ impl Member {
         match self.link.try_receive(message) {
             Ok(Some(fds)) => {
                 self.arrived = self.arrived.wrapping_add(1) & (u32::MAX >> 1);
-                self.tally.bytes_in += message.len() as u64;
+                self.work.received += message.len() as u64;
                 Some(fds)
             }
             Ok(None) => None,
@@ -180,8 +180,8 @@ impl Member {
     pub(crate) fn note(&mut self, part: &Part) -> bool {
         let Some(at) = self.held.iter().position(|held| held.ticket == part.ticket) else { return false };
         self.held[at].nanoseconds += part.nanoseconds;
-        self.tally.tasks += u64::from(part.len);
-        self.tally.busy += Duration::from_nanos(part.nanoseconds);
+        self.work.tasks += u64::from(part.len);
+        self.work.busy += Duration::from_nanos(part.nanoseconds);
         if part.last
             && let Some(held) = self.held.remove(at)
         {
@@ -239,6 +239,25 @@ impl Member {
     pub(crate) fn kill(&mut self, item: Item, why: Why) {
         self.killed = Some((item, why));
         let _ = self.child.kill();
+    }
+
+    /// It takes work since `at`, by the time that all processes share; returns how long its start took.
+    pub(crate) fn is_ready(&mut self, at: Duration) -> Duration {
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Ready;
+        }
+        self.ready = Some(at);
+        at.saturating_sub(self.started)
+    }
+
+    /// What it has done until now. What it is at counts when it is answered: until then it neither works nor waits.
+    pub(crate) fn work(&self) -> Work {
+        let now = desk::now();
+        let at_work = if self.held.is_empty() { Duration::ZERO } else { self.idle_since.elapsed() };
+        let starting = self.ready.unwrap_or(now).saturating_sub(self.started);
+        let since = now.saturating_sub(self.started + starting);
+        let waiting = since.saturating_sub(self.work.busy + at_work);
+        Work { starting, waiting, ..self.work }
     }
 
     pub(crate) fn close(&mut self, hurry: bool) {

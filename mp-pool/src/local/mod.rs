@@ -24,9 +24,12 @@ use crate::{
     builder::Settings,
     crew::{Crew, Event, Outgoing, Room, Ticket, Why},
     error::Error,
+    insights::{Work, WorkerInsights},
     job::WorkerName,
     message::{Answer, NotReady, Part},
-    spare, worker,
+    spare,
+    trace::{Trace, note},
+    worker,
 };
 
 /// How many workers in a row may end by themselves before one was ready.
@@ -46,13 +49,24 @@ pub(crate) struct Local {
     /// How many were started so far.
     started: u64,
     events: VecDeque<Event>,
+    trace: Trace,
     stillborn: u32,
     killed: u32,
     /// Nobody is started before this.
     pause: Option<Instant>,
     closed: bool,
+    /// What was done in each place for a worker, until the one that has it now.
+    seats: Vec<Seat>,
     /// What the exit hooks returned.
     ends: Vec<(Arc<WorkerName>, ExitResult)>,
+}
+
+/// A place for a worker.
+struct Seat {
+    /// Who has it, or had it last.
+    last: Arc<WorkerName>,
+    /// What those did who had it and are gone.
+    past: Work,
 }
 
 /// What it takes to start a worker.
@@ -78,8 +92,9 @@ impl Opening {
         if let Some(cpus) = settings.cpus_of(number) {
             process = process.cpus(cpus);
         }
+        let started = desk::now();
         let child = process.spawn(worker::main, (theirs, desk.clone(), bell, settings.setup()?))?;
-        Ok(Member::new(number, child, ours, desk))
+        Ok(Member::new(number, started, child, ours, desk))
     }
 }
 
@@ -93,10 +108,12 @@ impl Local {
             starting: 0,
             started: 0,
             events: VecDeque::new(),
+            trace: Trace::default(),
             stillborn: 0,
             killed: 0,
             pause: None,
             closed: false,
+            seats: Vec::new(),
             ends: Vec::new(),
         }
     }
@@ -131,10 +148,9 @@ impl Local {
                 }
             } else if let Ok(answer) = mp_core::transfer::decode::<Answer>(&message, fds) {
                 match answer {
-                    Answer::Ready => {
-                        if member.phase == Phase::Starting {
-                            member.phase = Phase::Ready;
-                        }
+                    Answer::Ready(at) => {
+                        let _after = member.is_ready(at);
+                        note!(self.trace, DEBUG, Ready { who: Arc::clone(&member.who), after: _after });
                         (self.stillborn, self.killed, self.pause) = (0, 0, None);
                         continue;
                     }
@@ -155,7 +171,11 @@ impl Local {
     fn bury(&mut self, at: usize) -> Event {
         let member = self.members.swap_remove(at);
         let (who, phase) = (Arc::clone(&member.who), member.phase);
+        if let Some(seat) = self.seats.get_mut(member.seat) {
+            seat.past += member.work();
+        }
         let (fault, held, status, ended) = member.bury();
+        note!(self.trace, WARN, Ended { who: Arc::clone(&who), status });
         let returned: bool = ended.is_some();
         if let Some(ended) = ended {
             self.ends.push((Arc::clone(&who), ended));
@@ -186,6 +206,19 @@ impl Local {
     fn wait_a_little(&mut self) {
         let pause = Duration::from_millis(1) * 2_u32.saturating_pow((self.stillborn + self.killed).min(16));
         self.pause = Some(Instant::now() + pause.min(LONGEST_PAUSE));
+    }
+
+    /// Finds a place for a new member.
+    fn sit_down(&mut self, member: &mut Member) {
+        let free = |seat: &usize| self.members.iter().all(|member| member.seat != *seat);
+        member.seat = (0..self.seats.len()).find(free).unwrap_or(self.seats.len());
+        match self.seats.get_mut(member.seat) {
+            Some(seat) => {
+                seat.past.restarts += 1;
+                seat.last = Arc::clone(&member.who);
+            }
+            None => self.seats.push(Seat { last: Arc::clone(&member.who), past: Work::default() }),
+        }
     }
 
     /// The most items that a member may still be given.
@@ -225,6 +258,11 @@ impl Crew for Local {
 
     fn give(&mut self, room: Room, chunk: Outgoing<'_>) {
         let member = &mut self.members[room.member];
+        note!(
+            self.trace,
+            TRACE,
+            Given { who: Arc::clone(&member.who), first: chunk.head.first, len: chunk.head.len }
+        );
         member.give(chunk);
         let given = member.given;
         if self.settings.max_tasks.is_some_and(|max| given >= max) {
@@ -309,6 +347,8 @@ impl Crew for Local {
                 if self.closed {
                     member.close(true);
                 }
+                note!(self.trace, DEBUG, Started { who: Arc::clone(&member.who) });
+                self.sit_down(&mut member);
                 self.members.push(member);
             }
             Err(error) => {
@@ -319,6 +359,24 @@ impl Crew for Local {
                 self.wait_a_little();
             }
         }
+    }
+
+    fn trace(&mut self) -> &mut Trace {
+        &mut self.trace
+    }
+
+    fn insights(&self) -> Vec<WorkerInsights> {
+        let mut all: Vec<_> = self
+            .seats
+            .iter()
+            .map(|Seat { last, past }| WorkerInsights { name: last.name.clone(), pid: last.pid, work: *past })
+            .collect();
+        for member in &self.members {
+            if let Some(seat) = all.get_mut(member.seat) {
+                seat.work += member.work();
+            }
+        }
+        all
     }
 
     fn tend(&mut self, now: Instant) -> Option<Instant> {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::run::{exit, initializer, run_call, run_call_with, try_initializer};
 use crate::{
     local::{
-        desk::Desk,
+        desk::{self, Desk},
         link::{Bell, Link},
         member::Ended,
     },
@@ -73,6 +73,9 @@ pub(crate) struct Setup {
     pub(crate) threads: Option<usize>,
     /// Resident bytes above which the worker asks to be replaced.
     pub(crate) resident: Option<u64>,
+    /// Where to send what is logged.
+    #[cfg(feature = "log")]
+    pub(crate) forward: Option<crate::logs::Forward>,
 }
 
 /// What runs a chunk has at hand.
@@ -108,6 +111,10 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
     // Ctrl-C reaches the whole group; what it means is for the pool's own process to say.
     mp_core::ignore_interrupt();
     task::enter(&desk);
+    #[cfg(feature = "log")]
+    if let Some(forward) = setup.forward {
+        forward.install();
+    }
     if let Some(threads) = setup.threads {
         // Fails if the initializer of some library was faster; then the threads are those that it wanted.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
@@ -136,7 +143,7 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
             }
         }
     }
-    session.answer(&Answer::Ready);
+    session.answer(&Answer::Ready(desk::now()));
     while !session.over.get() && session.step().is_some() {}
     let exit = setup.exit?.target();
     Some(exit())

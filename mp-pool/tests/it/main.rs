@@ -9,6 +9,7 @@ mod common;
 mod deaths;
 mod handles;
 mod helpers;
+mod insights;
 mod known_failures;
 mod large;
 mod options;
