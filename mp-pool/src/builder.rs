@@ -153,6 +153,22 @@ impl PoolBuilder {
     }
 
     /// As [`initializer`](Self::initializer), for a function that returns the state or an error, which breaks the pool.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::{Error, Pool};
+    ///
+    /// fn open(path: String) -> std::io::Result<std::fs::File> {
+    ///     std::fs::File::open(path)
+    /// }
+    ///
+    /// let pool = Pool::builder().workers(1).try_initializer(open, ("/not/there".to_owned(),)).build()?;
+    /// match pool.apply(|| 1, ()) {
+    ///     Err(Error::Initializer { cause, .. }) => assert!(cause.contains("No such file")),
+    ///     other => unreachable!("{other:?}"),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn try_initializer<F, Args, S, E>(mut self, function: F, args: Args) -> Self
     where
         F: Function<Args, Output = Result<S, E>>,
@@ -214,19 +230,30 @@ impl PoolBuilder {
         self
     }
 
-    /// The most address space of each worker, in bytes: an allocation beyond it fails, which ends most programs.
+    /// The most address space of each worker, in bytes: an allocation beyond it fails, which ends most programs. What that
+    /// costs is one task, and not the machine.
     pub fn address_space(mut self, bytes: u64) -> Self {
         self.settings.address_space = Some(bytes);
         self
     }
 
-    /// Replaces a worker that has more than so many bytes of resident memory after a task.
+    /// Replaces a worker that has more than so many bytes of resident memory when it has answered: after a chunk, and every few
+    /// milliseconds within a long one.
     pub fn max_resident(mut self, bytes: u64) -> Self {
         self.settings.resident = Some(bytes);
         self
     }
 
-    /// How workers are started. Python: `context`.
+    /// How workers are started; by default as the program's other processes. Python: `context`.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::{Pool, StartMethod};
+    ///
+    /// let pool = Pool::builder().workers(2).start_method(StartMethod::ForkServer).build()?;
+    /// assert_eq!(pool.apply(|| 7, ())?, 7);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.settings.start_method = Some(method);
         self
@@ -253,7 +280,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Ends a worker that had nothing to do for so long; others are started when there is work again.
+    /// Ends a worker that had nothing to do for so long; others are started when there is work again. Such a pool is
+    /// [lazy](Self::lazy).
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.settings.idle_timeout = Some(time);
         self
@@ -300,7 +328,7 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// [`Error::NoWorkers`] for 0 workers, [`Error::NoLimit`] for a limit of 0, [`Error::Share`] if the initializer's arguments cannot
-    /// be sent, [`Error::Start`] for instance because `mp_pool::init()` is missing. No worker is left then.
+    /// be sent, [`Error::NotInitialised`] if [`init`](crate::init) is missing, else as [`Pool::new`]. No worker is left then.
     pub fn build(self) -> Result<Pool, Error> {
         #[cfg_attr(not(feature = "log"), allow(unused_mut, reason = "there is nothing to add"))]
         let mut settings = self.settings;

@@ -99,26 +99,38 @@ impl<'p> Call<'p> {
         self
     }
 
-    /// How long a task that was told to stop may go on before its worker is killed; by default 100 ms.
+    /// How long a task that was told to stop may go on before its worker is killed; by default 100 ms. See
+    /// [`task::should_stop`](crate::task::should_stop) for a task that listens.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.options.grace = grace;
         self
     }
 
     /// How often a task is tried again if its worker dies while it works on it; by default never, since nobody knows how much of it
-    /// was done.
+    /// was done. A panic is a result, and a time-out one, too: neither is tried again.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::{Error, Pool, TaskError};
+    ///
+    /// let pool = Pool::with_workers(2)?;
+    /// let hopeless = pool.call().retries(2).apply(|| std::process::abort(), ()).map(|(): ()| ());
+    /// assert!(matches!(hopeless, Err(Error::Task(TaskError::WorkerDied { attempts: 3, .. }))));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.retries = retries;
         self
     }
 
-    /// How long to wait before a task is tried again; twice as long each time.
+    /// How long to wait before a task is tried again, twice as long each time; by default not at all. Other tasks go on meanwhile.
     pub fn backoff(mut self, pause: Duration) -> Self {
         self.options.backoff = pause;
         self
     }
 
-    /// How many tasks of [`imap`](Self::imap) are read ahead of the results that were taken; by default four chunks for each worker.
+    /// How many tasks of [`imap`](Self::imap) and [`imap_unordered`](Self::imap_unordered) are read ahead of the results that were
+    /// taken; by default sixteen chunks for each worker. Python has no such limit before 3.14 (`buffersize`, of executors).
     pub fn window(mut self, tasks: NonZeroUsize) -> Self {
         self.options.window = Some(tasks);
         self

@@ -125,6 +125,12 @@ pub enum Error {
         /// On what.
         limit: &'static str,
     },
+    /// This program never said where its workers begin.
+    #[error(
+        "a pool cannot be made before `init`: make `mp_pool::init();` (or `mp_core::init();`, which is the same) the first line of \
+         `main` (in a test: `mp_pool::test_init!();` the first line of the test), because a worker process begins at the same `main`"
+    )]
+    NotInitialised,
     /// A worker could not be started.
     #[error("the pool's worker could not be started: {0}")]
     Start(Arc<StartError>),
@@ -185,7 +191,10 @@ pub enum Error {
 
 impl From<StartError> for Error {
     fn from(error: StartError) -> Self {
-        Self::Start(Arc::new(error))
+        match error {
+            StartError::NotInitialised => Self::NotInitialised,
+            error => Self::Start(Arc::new(error)),
+        }
     }
 }
 

@@ -35,10 +35,13 @@ impl Pool {
         Self { engine }
     }
 
-    /// Starts a pool of one worker for each CPU that this process may use. Python: `Pool()`.
+    /// Starts a pool of one worker for each CPU that this process may use, by affinity and cgroup. Python: `Pool()`.
+    ///
+    /// Returns when the workers' processes exist, without waiting for what they do first.
     ///
     /// # Errors
-    /// [`Error::Start`], for instance because `mp_pool::init()` is missing; no worker is left then.
+    /// [`Error::NotInitialised`] if [`init`](crate::init) is missing, [`Error::Start`] and [`Error::Connect`] if the system refuses
+    /// what a worker needs; no worker is left then.
     pub fn new() -> Result<Self, Error> {
         Self::builder().build()
     }
@@ -51,12 +54,12 @@ impl Pool {
         Self::builder().workers(workers).build()
     }
 
-    /// For a pool that is not like any other.
+    /// For a pool that is not like any other: see [`PoolBuilder`].
     pub fn builder() -> PoolBuilder {
         PoolBuilder::default()
     }
 
-    /// How many workers the pool has when all are there.
+    /// How many workers the pool has when all are there; fewer for a moment after one has died, or if they are started lazily.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.engine.size()
@@ -68,6 +71,13 @@ impl Pool {
     }
 
     /// Calls `function` once, in some worker, with the tuple `args`, and returns its result. Blocks until then. Python: `apply()`.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// let pool = mp_pool::Pool::with_workers(1)?;
+    /// assert_eq!(pool.apply(|text: String, times: usize| text.repeat(times), ("ab".to_owned(), 2))?, "abab");
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Task`] with what happened instead of a result, [`Error::Closed`] after `close` or `terminate`, and what breaks the
@@ -81,7 +91,7 @@ impl Pool {
         self.call().apply(function, args)
     }
 
-    /// As [`Pool::apply`], but returns at once. Python: `apply_async()`.
+    /// As [`Pool::apply`], but returns at once, with a [`Handle`]. Python: `apply_async()`.
     ///
     /// # Errors
     /// [`Error::Closed`], or what has broken the pool; everything else is told by the handle.
@@ -96,7 +106,19 @@ impl Pool {
 
     /// Calls `function` with each of `items` and returns the results in the order of the items. Python: `map()`.
     ///
-    /// Blocks until all have ended. See [`Pool::try_map`] for the results of the others if one fails.
+    /// Blocks until all have ended, also if one fails. See [`Pool::try_map`] for the results of the others then. All of the input is
+    /// read, as fast as it comes; for an input without end there is [`Pool::imap`].
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use mp_pool::{Error, Pool, TaskError};
+    ///
+    /// let pool = Pool::with_workers(2)?;
+    /// assert_eq!(pool.map(|x: u32| 100 / x, [1, 2, 5])?, [100, 50, 20]);
+    /// let failed = pool.map(|x: u32| 100 / x, [1, 0, 5]);
+    /// assert!(matches!(failed, Err(Error::Task(TaskError::Panicked { index: 1, .. }))));
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Task`]: the first item, in their order, that has no result; else as [`Pool::apply`].
@@ -109,7 +131,17 @@ impl Pool {
         self.call().map(function, items)
     }
 
-    /// As [`Pool::map`], with one result for each item, so that a failure costs nobody else's result.
+    /// As [`Pool::map`], with one result for each item, so that a failure costs nobody else's result. Python has nothing like it.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// let pool = mp_pool::Pool::with_workers(2)?;
+    /// let results = pool.try_map(|x: u32| 100 / x, [1, 0, 5])?;
+    /// assert_eq!(results[0].as_ref().ok(), Some(&100));
+    /// assert!(results[1].as_ref().unwrap_err().to_string().contains("divide by zero"));
+    /// assert_eq!(results[2].as_ref().ok(), Some(&20));
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Closed`], or what breaks the pool as a whole.
@@ -126,7 +158,7 @@ impl Pool {
         self.call().try_map(function, items)
     }
 
-    /// As [`Pool::map`], but returns when all items are submitted. Python: `map_async()`.
+    /// As [`Pool::map`], but returns when all items are read and submitted, with a [`Handle`]. Python: `map_async()`.
     ///
     /// # Errors
     /// As for [`Pool::apply_async`].
@@ -144,6 +176,13 @@ impl Pool {
     }
 
     /// As [`Pool::map`], for functions with several arguments: each item is the tuple of them. Python: `starmap()`.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// let pool = mp_pool::Pool::with_workers(2)?;
+    /// assert_eq!(pool.starmap(|base: u64, power: u32| base.pow(power), [(2, 5), (3, 2)])?, [32, 9]);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`Pool::map`].
@@ -181,7 +220,15 @@ impl Pool {
     /// `imap()`, which reads the whole input at once.
     ///
     /// At most a [window](Call::window) of items is read ahead of the results that were taken. Each result has its own error, after
-    /// which the results go on.
+    /// which the results go on. Returns at once; each step of the result waits for its task.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// let pool = mp_pool::Pool::with_workers(2)?;
+    /// let endless = pool.imap(|x: u64| x * x, 0..)?;
+    /// assert_eq!(endless.take(4).collect::<Result<Vec<_>, _>>()?, [0, 1, 4, 9]);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`Pool::apply_async`].
@@ -197,6 +244,15 @@ impl Pool {
 
     /// As [`Pool::imap`], with each result as soon as it is there. Python: `imap_unordered()`.
     ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// let pool = mp_pool::Pool::with_workers(2)?;
+    /// let mut squares = pool.imap_unordered(|x: u64| x * x, 0..4)?.collect::<Result<Vec<_>, _>>()?;
+    /// squares.sort_unstable();
+    /// assert_eq!(squares, [0, 1, 4, 9]);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Pool::imap`].
     pub fn imap_unordered<F, I, R>(&self, function: F, items: I) -> Result<Imap<I::IntoIter, R>, Error>
@@ -209,12 +265,15 @@ impl Pool {
         self.call().imap_unordered(function, items)
     }
 
-    /// Takes no more work from now on; what was submitted goes on. Python: `close()`.
+    /// Takes no more work from now on; what was submitted goes on. Does not wait; may be called any number of times. Python:
+    /// `close()`.
     pub fn close(&self) {
         self.engine.close();
     }
 
-    /// Waits until everything that was submitted has ended and the workers have exited. Python: `join()`.
+    /// Waits until everything that was submitted has ended and the workers have exited, their exit hooks included. Python: `join()`.
+    ///
+    /// Results that nobody has taken stay with their handles. May be called any number of times.
     ///
     /// # Errors
     /// [`Error::StillRunning`] before [`Pool::close`] or [`Pool::terminate`].
