@@ -108,3 +108,16 @@ pub fn open_fds() -> Vec<(i32, String)> {
     fds.sort_unstable();
     fds
 }
+
+/// Waits until `look` returns `expected`: the reaper may hold the last ended child for a moment after it was joined.
+pub fn settles<T: PartialEq + std::fmt::Debug>(expected: &T, look: impl Fn() -> T) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let seen = look();
+        if seen == *expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{seen:?} does not become {expected:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
