@@ -5,8 +5,8 @@
 //!
 //! Each group of workers uses one kind of primitives. Where some wait, one of them provides what they wait for *once*, and
 //! again only when it was taken: a wake that is lost is not made good by the next one. At most one worker is missing at
-//! a time. A group *stalls* while it makes no progress. Not counted is the time in which one of its workers is missing or
-//! stopped (it may hold a lock), in which the watching thread itself did not run, and in which, as the kernel says
+//! a time. A group *stalls* while it makes no progress and none of its workers is missing or stopped (it may hold a lock).
+//! Not counted is the time in which the watching thread itself did not run, and in which, as the kernel says
 //! (`schedstat`), its workers were ready to run and did not. With `MP_SOAK_MUTATED` in the environment the workers change
 //! and wake in two steps, as most libraries do: then it must fail, or it could not see.
 

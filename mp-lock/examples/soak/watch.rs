@@ -56,9 +56,12 @@ impl Watch {
                 if count != stall.count {
                     longest[group] = longest[group].max(stall.unexplained(|| self.run_delays(group)));
                     *stall = Stall { count, ..Stall::default() };
-                } else if self.excused.load(Relaxed) != group as u32
-                    && (stall.time < 5 * TICK || !self.one_is_dead(group))
+                } else if self.excused.load(Relaxed) == group as u32
+                    || stall.time >= 5 * TICK && self.one_is_dead(group)
                 {
+                    // It begins anew: what the dead one was kept from running, the kernel has forgotten with it.
+                    *stall = Stall { count, ..Stall::default() };
+                } else {
                     stall.time += tick;
                     if stall.time >= 10 * TICK && stall.delays.is_none() {
                         stall.delays = Some(self.run_delays(group));
