@@ -121,3 +121,13 @@ pub fn settles<T: PartialEq + std::fmt::Debug>(expected: &T, look: impl Fn() -> 
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// The processes whose parent this one is, the fork server and zombies among them.
+pub fn all_children() -> Vec<u32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children =
+        tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    children
+        .flat_map(|all| all.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}

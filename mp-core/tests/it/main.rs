@@ -8,6 +8,7 @@ mod life;
 mod programs;
 mod python;
 mod ring;
+mod scarcity;
 #[cfg(target_env = "gnu")]
 mod server;
 mod siege;

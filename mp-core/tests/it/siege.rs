@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::fd::OwnedFd,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -15,10 +15,12 @@ use mp_core::{
 };
 use rustix::{
     net::SendFlags,
-    process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit},
+    process::{Pid, Signal, kill_process},
 };
 
-use crate::common::{End, METHODS, by, open_fds, pipe, program, read_all, settles, sleep_long, tell, text};
+use crate::common::{
+    End, METHODS, all_children, by, open_fds, pipe, program, read_all, sleep_long, tell, text,
+};
 
 /// Runs `body` in a process of its own, whose descriptors and children nobody else changes.
 fn alone<R>(body: impl mp_core::call::Function<(), Output = R>) -> R
@@ -26,16 +28,6 @@ where
     R: serde::Serialize + serde::de::DeserializeOwned,
 {
     spawn(body, ()).unwrap().join().unwrap()
-}
-
-/// The processes whose parent this one is, the fork server and zombies among them.
-fn all_children() -> Vec<u32> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let children =
-        tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
-    children
-        .flat_map(|all| all.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
-        .collect()
 }
 
 #[test]
@@ -167,148 +159,6 @@ fn a_hundred_threads_start_at_once() {
 }
 
 #[test]
-fn without_descriptors_a_start_is_an_error_and_nothing_is_lost() {
-    test_init!();
-    for warm in [false, true] {
-        let child = Process::new().open_files(64).spawn(
-            |warm: bool| {
-                let start = |method| by(method).spawn(|x: u32| x, (5,));
-                let both = || {
-                    METHODS.iter().for_each(|method| assert_eq!(start(*method).unwrap().join().unwrap(), 5))
-                };
-                if warm {
-                    both();
-                }
-                let mut refused = 0;
-                // From none to more than enough.
-                for left in 0..20 {
-                    let mut taken: Vec<File> = Vec::new();
-                    while let Ok(file) = File::open("/dev/null") {
-                        taken.push(file);
-                    }
-                    taken.truncate(taken.len() - left);
-                    for method in METHODS {
-                        match start(method) {
-                            Ok(child) => match child.join() {
-                                Ok(result) => assert_eq!(result, 5),
-                                Err(error) => panic!("{left} left: {error}"),
-                            },
-                            Err(StartError::System { .. } | StartError::Exec { .. }) => refused += 1,
-                            Err(error) => panic!("{left} left: {error}"),
-                        }
-                    }
-                    assert!(active_children().is_empty());
-                }
-                assert!(refused >= 8, "{refused}");
-                both();
-                // Nothing but the machinery: the wire, the reaper's two, the fork server and its wire.
-                let machinery = || open_fds().into_iter().filter(|(number, _)| *number > 2).count();
-                settles(&5, machinery);
-                both();
-                settles(&5, machinery);
-                assert_eq!(all_children(), [fork_server_pid().unwrap()]);
-            },
-            (warm,),
-        );
-        child.unwrap().join().unwrap();
-    }
-}
-
-#[test]
-fn descriptors_that_others_take_at_any_moment_cost_an_error_at_most() {
-    test_init!();
-    let child = Process::new().open_files(40).spawn(
-        || {
-            static DONE: AtomicBool = AtomicBool::new(false);
-            let taking = std::thread::spawn(|| {
-                while !DONE.load(Ordering::Relaxed) {
-                    let taken: Vec<_> =
-                        std::iter::repeat_with(|| File::open("/dev/null")).map_while(Result::ok).collect();
-                    drop(taken);
-                }
-            });
-            let (mut started, mut refused) = (0, 0);
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while (started < 20 || refused < 20) && Instant::now() < deadline {
-                for method in METHODS {
-                    match by(method).spawn(|x: u32| x, (5,)) {
-                        // The result needs none; what keeps the child from being heard is an error, too.
-                        Ok(child) => started += u32::from(child.join().is_ok()),
-                        Err(StartError::System { .. } | StartError::Exec { .. }) => refused += 1,
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-            }
-            DONE.store(true, Ordering::Relaxed);
-            taking.join().unwrap();
-            assert!(active_children().is_empty());
-            let server = fork_server_pid();
-            assert!(all_children().into_iter().all(|pid| Some(pid) == server));
-            (started, refused)
-        },
-        (),
-    );
-    let (started, refused) = child.unwrap().join().unwrap();
-    assert!(started > 0 && refused > 0, "{started} {refused}");
-}
-
-#[test]
-fn handles_that_do_not_fit_the_child_are_an_error() {
-    test_init!();
-    for method in METHODS {
-        let child = by(method).open_files(10).spawn(
-            |method| {
-                let files: Vec<End> = (0..4).map(|_| Fd(File::open("/dev/null").unwrap())).collect();
-                // Each file once here, once on its way: more than there may be.
-                by(method)
-                    .spawn(|files: Vec<End>| files.len(), (files,))
-                    .map(|_| ())
-                    .map_err(|e| e.to_string())
-            },
-            (method,),
-        );
-        let error = child.unwrap().join().unwrap().unwrap_err();
-        assert!(error.contains("Too many open files"), "{error}");
-        // More than the child may have come back.
-        let back = by(method).open_files(16).spawn(
-            |_files: Vec<End>| {
-                (0..9).map_while(|_| File::open("/dev/null").ok().map(Fd)).collect::<Vec<End>>()
-            },
-            ((0..40).map(|_| Fd(File::open("/dev/null").unwrap())).collect::<Vec<End>>(),),
-        );
-        assert!(back.unwrap().join().unwrap().len() < 9);
-    }
-}
-
-#[test]
-fn without_processes_a_start_is_an_error_and_works_again_later() {
-    const NAME: &str = "siege::without_processes_a_start_is_an_error_and_works_again_later";
-    let output = program(NAME, |command| {
-        // The superuser may have as many as he likes.
-        if rustix::process::geteuid().is_root() {
-            command.uid(65534);
-        }
-    });
-    let Some(output) = output else {
-        test_init!();
-        let limit = getrlimit(Resource::Nproc);
-        setrlimit(Resource::Nproc, Rlimit { current: Some(1), ..limit }).unwrap();
-        for method in METHODS {
-            let error = by(method).spawn(|| (), ()).unwrap_err();
-            assert!(matches!(error, StartError::Exec { .. } | StartError::System { .. }), "{error}");
-        }
-        setrlimit(Resource::Nproc, limit).unwrap();
-        for method in METHODS {
-            let child = by(method).spawn(|| 1, ()).unwrap();
-            assert_eq!(child.join().unwrap(), 1);
-        }
-        println!("refused, then started");
-        return;
-    };
-    assert!(text(&output.stdout).contains("refused, then started"), "{}", text(&output.stderr));
-}
-
-#[test]
 fn a_fork_of_the_program_s_own_making_ends_without_touching_its_parent_s_children() {
     test_init!();
     alone(|| {
@@ -378,15 +228,6 @@ fn names_and_directories_may_be_anything() {
         let error = by(method).current_dir("/proc/self/status").spawn(|| (), ()).unwrap_err();
         assert!(matches!(error, StartError::CurrentDir { .. }), "{error}");
     }
-}
-
-#[test]
-fn an_argument_of_one_gibibyte_arrives() {
-    test_init!();
-    let size = 1 << 30;
-    let check = |text: String| (text.len(), text.bytes().step_by(4096).all(|byte| byte == b'x'));
-    let child = spawn(check, ("x".repeat(size),)).unwrap();
-    assert_eq!(child.join().unwrap(), (size, true));
 }
 
 #[test]
