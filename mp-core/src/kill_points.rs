@@ -13,8 +13,11 @@ macro_rules! kill_point {
 }
 pub(crate) use kill_point;
 
-#[cfg(any(feature = "kill-points", mp_loom))]
+#[cfg(all(feature = "kill-points", not(mp_loom)))]
 pub(crate) use armed::mutated;
+#[cfg(mp_loom)]
+#[doc(hidden)]
+pub use armed::mutated;
 #[cfg(all(feature = "kill-points", not(mp_loom)))]
 #[doc(hidden)]
 pub use armed::reach;
@@ -112,6 +115,20 @@ points! {
     Asked,
     /// The fork server answered, the process is not watched yet.
     Answered,
+    /// A worker of a pool has a chunk, and has claimed nothing of it.
+    ChunkTaken,
+    /// It has claimed items, and begun none of them.
+    Claimed,
+    /// It has begun an item.
+    Begun,
+    /// The item is done, the worker still seems to be at it.
+    Ran,
+    /// The worker is at nothing, what it has done was not sent.
+    AtRest,
+    /// An answer was sent, the bell was not rung.
+    Sent,
+    /// The bell was rung.
+    BellRung,
 }
 
 #[cfg(any(feature = "kill-points", mp_loom))]
@@ -147,7 +164,8 @@ mod armed {
         MUTATED.store(on, Ordering::SeqCst);
     }
 
-    pub(crate) fn mutated() -> bool {
+    /// Whether [`mutate`] has said so.
+    pub fn mutated() -> bool {
         MUTATED.load(Ordering::Relaxed)
     }
 

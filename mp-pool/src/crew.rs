@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::{ExitStatus, os::fd::OwnedFd, transfer::Handle};
+use mp_core::{os::fd::OwnedFd, transfer::Handle};
 
 use crate::{
     error::Error,
     insights::WorkerInsights,
-    job::{Context, WorkerName},
+    job::{Context, Death, WorkerName},
     local::desk::Item,
     message::{Chunk, Part},
     trace::Trace,
@@ -67,7 +67,7 @@ pub(crate) enum Event {
     Answered { part: Part, message: Vec<u8>, fds: Vec<OwnedFd>, who: Arc<WorkerName> },
     /// A worker is gone, with what it held: the tickets, in the order in which it would have worked on them, and whether it had
     /// begun them.
-    Lost { who: Arc<WorkerName>, status: ExitStatus, fault: Fault, held: Vec<(Ticket, bool)> },
+    Lost { who: Arc<WorkerName>, death: Death, fault: Fault, held: Vec<(Ticket, bool)> },
     /// Nothing will run any more.
     Broken(Error),
 }

@@ -24,7 +24,7 @@ pub enum TaskError {
     /// The worker died while it worked on this task.
     #[error(
         "task {index} was lost: {worker} (pid {pid}) died while it worked on it: {status}{}{}",
-        hint(*.status),
+        hint(*.status, *.out_of_memory),
         tries(*.attempts)
     )]
     WorkerDied {
@@ -36,6 +36,8 @@ pub enum TaskError {
         pid: u32,
         /// How it ended.
         status: ExitStatus,
+        /// It was killed by the kernel for lack of memory: the count of such deaths in its control group has moved.
+        out_of_memory: bool,
         /// How many workers in a row died while they worked on it.
         attempts: u32,
     },
@@ -101,8 +103,12 @@ impl TaskError {
     }
 }
 
-fn hint(status: ExitStatus) -> &'static str {
-    if status.signal() == Some(9) { " (killed from outside, perhaps because memory ran out)" } else { "" }
+fn hint(status: ExitStatus, out_of_memory: bool) -> &'static str {
+    match status.signal() {
+        Some(9) if out_of_memory => " (the kernel killed it for lack of memory)",
+        Some(9) => " (killed from outside, possibly for lack of memory)",
+        _ => "",
+    }
 }
 
 fn tries(attempts: u32) -> String {

@@ -39,6 +39,14 @@ impl WorkerName {
     }
 }
 
+/// How a worker ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Death {
+    pub(crate) status: ExitStatus,
+    /// The kernel killed somebody for lack of memory, most likely this worker.
+    pub(crate) out_of_memory: bool,
+}
+
 /// How far a call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -89,7 +97,7 @@ pub(crate) struct Context {
 #[derive(Debug)]
 pub(crate) enum End {
     Answered { part: Part, message: Vec<u8>, fds: Vec<OwnedFd>, who: Arc<WorkerName> },
-    Died { who: Arc<WorkerName>, status: ExitStatus, attempts: u32 },
+    Died { who: Arc<WorkerName>, death: Death, attempts: u32 },
     TimedOut { who: Arc<WorkerName>, limit: Duration },
     Cancelled,
     NotEncoded(String),
@@ -275,11 +283,12 @@ impl Ends {
             End::TimedOut { who, limit } => {
                 all(&|index| TaskError::TimedOut { index, worker: who.name.clone(), pid: who.pid, limit })
             }
-            End::Died { who, status, attempts } => all(&|index| TaskError::WorkerDied {
+            End::Died { who, death, attempts } => all(&|index| TaskError::WorkerDied {
                 index,
                 worker: who.name.clone(),
                 pid: who.pid,
-                status,
+                status: death.status,
+                out_of_memory: death.out_of_memory,
                 attempts,
             }),
             End::Answered { part, message, fds, who } => {

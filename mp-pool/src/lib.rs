@@ -153,6 +153,8 @@ mod local;
 #[cfg(feature = "log")]
 mod logs;
 mod message;
+#[cfg(all(test, mp_loom))]
+mod models;
 mod pool;
 #[cfg(feature = "progress")]
 mod progress;

@@ -24,6 +24,7 @@ use crate::{
 
 mod slot;
 
+pub use loom::sync::atomic;
 pub use slot::Slot;
 
 /// Runs `model` in every order of steps with up to `preemptions` preemptions.
@@ -46,6 +47,8 @@ struct State {
     sleepers: Vec<(usize, ThreadId, bool)>,
     mutexes: HashMap<usize, MutexState>,
     socket: SocketState,
+    /// How many processes have died or called [`exit`].
+    exits: usize,
     ended: bool,
 }
 
@@ -94,7 +97,7 @@ fn wait_in_kernel<R>(mut ready: impl FnMut(&mut State) -> Option<R>) -> R {
 
 /// A robust mutex; its identity is its address.
 #[derive(Debug, Default)]
-pub(crate) struct RobustMutex(loom::sync::atomic::AtomicU32);
+pub(crate) struct RobustMutex(atomic::AtomicU32);
 
 impl RobustMutex {
     fn id(&self) -> usize {
@@ -125,14 +128,14 @@ impl RobustMutex {
             outcome => Some(outcome),
         });
         // The real lock is an acquire of the word that unlock releases.
-        self.0.load(loom::sync::atomic::Ordering::Acquire);
+        self.0.load(atomic::Ordering::Acquire);
         outcome
     }
 
     pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
         let id = self.id();
         let outcome = kernel(|state| Self::take(id, state));
-        self.0.load(loom::sync::atomic::Ordering::Acquire);
+        self.0.load(atomic::Ordering::Acquire);
         outcome
     }
 
@@ -146,7 +149,7 @@ impl RobustMutex {
             return;
         }
         let id = self.id();
-        self.0.store(0, loom::sync::atomic::Ordering::Release);
+        self.0.store(0, atomic::Ordering::Release);
         kernel(|state| {
             if let Some(mutex) = state.mutexes.get_mut(&id)
                 && mutex.owner == Some(thread::current().id())
@@ -323,10 +326,21 @@ pub fn reach(point: Point) {
                 state.socket.ringers.swap_remove(holder);
                 state.socket.end();
             }
+            state.exits += 1;
         });
         wait_in_kernel(|state| state.ended.then_some(()));
         resume_unwind(Box::new(Died));
     }
+}
+
+/// Ends a process that has not died, for those that wait for its end; its last step.
+pub fn exit() {
+    kernel(|state| state.exits += 1);
+}
+
+/// Waits until so many processes have died or called [`exit`], as one does with a pidfd.
+pub fn wait_for_exits(exits: usize) {
+    wait_in_kernel(|state| (state.exits >= exits).then_some(()));
 }
 
 struct Died;

@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::{ExitStatus, os::fd::OwnedFd, transfer::Handle};
+use mp_core::{os::fd::OwnedFd, transfer::Handle};
 
 use crate::{
     batch::Batch,
     crew::{Crew, Event, Fault, Outgoing, Room, Ticket, Why},
     error::Error,
     insights::Slowest,
-    job::{End, Job, WorkerName},
+    job::{Death, End, Job, WorkerName},
     local::desk::{self, Item},
     message::{Chunk, Part},
     trace::note,
@@ -180,8 +180,8 @@ impl<C: Crew> Table<C> {
     /// The one way for tasks to end.
     pub(super) fn end(&mut self, job: &Arc<Job>, first: usize, len: usize, end: End) {
         #[cfg(feature = "tracing")]
-        if let End::Died { who, status, attempts } = &end {
-            let (who, status, attempts) = (Arc::clone(who), *status, *attempts);
+        if let End::Died { who, death, attempts } = &end {
+            let (who, status, attempts) = (Arc::clone(who), death.status, *attempts);
             note!(self.crew.trace(), WARN, Lost { index: first, attempts, who, status });
         }
         job.end(first, len, end);
@@ -198,7 +198,7 @@ impl<C: Crew> Table<C> {
             any = true;
             match event {
                 Event::Answered { part, message, fds, who } => self.answered(part, message, fds, who),
-                Event::Lost { who, status, fault, held } => self.lost(&who, status, fault, held),
+                Event::Lost { who, death, fault, held } => self.lost(&who, death, fault, held),
                 Event::Broken(error) => self.break_down(error),
             }
         }
@@ -261,7 +261,7 @@ impl<C: Crew> Table<C> {
         }
     }
 
-    fn lost(&mut self, who: &Arc<WorkerName>, status: ExitStatus, fault: Fault, held: Vec<(Ticket, bool)>) {
+    fn lost(&mut self, who: &Arc<WorkerName>, death: Death, fault: Fault, held: Vec<(Ticket, bool)>) {
         // In front of the line in their order.
         for (ticket, begun) in held.into_iter().rev() {
             let Some(Flight { span, answered, len, .. }) = self.flights.remove(&ticket) else { continue };
@@ -272,11 +272,11 @@ impl<C: Crew> Table<C> {
             match at.filter(|item| (answered..len).contains(item)) {
                 Some(item) => {
                     self.again(&span, item + 1..len, |_| {});
-                    self.at_fault(&span, item, who, status, fault);
+                    self.at_fault(&span, item, who, death, fault);
                     self.again(&span, answered..item, |_| {});
                 }
                 None if begun && fault == Fault::Nobody => {
-                    self.lost_between(&span, answered..len, who, status)
+                    self.lost_between(&span, answered..len, who, death)
                 }
                 None => self.again(&span, answered..len, |_| {}),
             }
@@ -284,7 +284,7 @@ impl<C: Crew> Table<C> {
     }
 
     /// One task at which a worker died.
-    fn at_fault(&mut self, span: &Span, item: u32, who: &Arc<WorkerName>, status: ExitStatus, fault: Fault) {
+    fn at_fault(&mut self, span: &Span, item: u32, who: &Arc<WorkerName>, death: Death, fault: Fault) {
         let job = &span.job;
         let (first, who) = (span.first() + item as usize, Arc::clone(who));
         let attempts = if span.len() == 1 { span.attempts + 1 } else { 1 };
@@ -294,9 +294,9 @@ impl<C: Crew> Table<C> {
                 End::TimedOut { who, limit: job.options.timeout.unwrap_or_default() }
             }
             _ if job.is_cancelled() => End::Cancelled,
-            _ if attempts > job.options.retries => End::Died { who, status, attempts },
+            _ if attempts > job.options.retries => End::Died { who, death, attempts },
             _ => {
-                note!(self.crew.trace(), INFO, Again { index: first, attempts, who, status });
+                note!(self.crew.trace(), INFO, Again { index: first, attempts, who, status: death.status });
                 let item = span.items.start + item;
                 let again = Span { attempts, ..span.part(item..item + 1) };
                 job.unassigned.fetch_add(1, Ordering::Relaxed);
@@ -315,10 +315,10 @@ impl<C: Crew> Table<C> {
     }
 
     /// Tasks of a chunk that was begun when its worker died between two of them, or while it sent an answer.
-    fn lost_between(&mut self, span: &Span, items: Range<u32>, who: &Arc<WorkerName>, status: ExitStatus) {
+    fn lost_between(&mut self, span: &Span, items: Range<u32>, who: &Arc<WorkerName>, death: Death) {
         let losses = span.losses + 1;
         if items.len() == 1 && losses >= GIVE_UP {
-            let end = End::Died { who: Arc::clone(who), status, attempts: losses };
+            let end = End::Died { who: Arc::clone(who), death, attempts: losses };
             self.end(&span.job, span.first() + items.start as usize, 1, end);
         } else if losses >= CUT {
             for item in items.rev() {

@@ -1,13 +1,16 @@
 //! The desk: words that a worker and the pool share. See the module's page for who may change what.
 
-use std::{
-    ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+#[cfg(not(mp_loom))]
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{ops::Range, time::Duration};
 
-use mp_core::os::time::{ClockId, clock_gettime};
-use mp_core::shared::{RegionError, Slot};
+#[cfg(mp_loom)]
+use mp_core::model::atomic::{AtomicU64, Ordering};
+use mp_core::{
+    kill_points::{Point, reach},
+    os::time::{ClockId, clock_gettime},
+    shared::{RegionError, Slot},
+};
 use serde::{Deserialize, Serialize};
 
 /// How many chunks a worker can hold.
@@ -77,11 +80,13 @@ impl Desk {
     /// Worker: the next items to run, at most `most`; empty when there are none.
     #[inline]
     pub(crate) fn claim(&self, place: u32, most: u32) -> Range<u32> {
-        self.change(
+        let claimed = self.change(
             place,
             |next, end| (next.saturating_add(most).min(end.max(next)), end),
             |next, _, to, _| next..to,
-        )
+        );
+        reach(Point::Claimed);
+        claimed
     }
 
     /// Parent: takes back what has not been claimed, all but `keep` of it; returns what was taken.
@@ -101,6 +106,11 @@ impl Desk {
         loop {
             let (next, end) = unpack(word);
             let (to_next, to_end) = new(next, end);
+            #[cfg(mp_loom)]
+            if mp_core::kill_points::mutated() {
+                cut.store(pack(to_next, to_end), Ordering::Release);
+                return result(next, end, to_next, to_end);
+            }
             match cut.compare_exchange(word, pack(to_next, to_end), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return result(next, end, to_next, to_end),
                 Err(now) => word = now,
@@ -123,11 +133,13 @@ impl Desk {
             self.0[BEGAN].store(now().as_nanos() as u64, Ordering::Release);
         }
         self.0[AT].store(item.pack(), Ordering::Release);
+        reach(Point::Begun);
     }
 
     /// Worker: is at nothing.
     pub(crate) fn rest(&self) {
         self.0[AT].store(0, Ordering::Release);
+        reach(Point::AtRest);
     }
 
     /// What the worker is at.
@@ -163,7 +175,7 @@ impl Desk {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(mp_loom)))]
 mod tests {
     use super::*;
 

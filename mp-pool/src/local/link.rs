@@ -7,6 +7,7 @@ use std::io;
 
 use mp_core::{
     fds::{self, Bundle},
+    kill_points::{Point, reach},
     os::{
         event::{PollFd, PollFlags, poll},
         fd::{AsFd, OwnedFd},
@@ -106,3 +107,16 @@ fn unpack(tag: u64, fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, GetError> {
 
 /// What the one that collects sleeps on: any worker rings it.
 pub(crate) type Bell = mp_core::shared::Slot<Word>;
+
+/// Commits an answer, then rings: a death in between is the keeper's to notice.
+pub(crate) fn answer(bell: &Bell, commit: impl FnOnce()) {
+    #[cfg(mp_loom)]
+    if mp_core::kill_points::mutated() {
+        bell.advance();
+        return commit();
+    }
+    commit();
+    reach(Point::Sent);
+    bell.advance();
+    reach(Point::BellRung);
+}

@@ -4,6 +4,7 @@ pub(crate) mod alarm;
 pub(crate) mod desk;
 pub(crate) mod link;
 pub(crate) mod member;
+mod memory;
 
 use std::{
     collections::VecDeque,
@@ -19,13 +20,14 @@ use self::{
     desk::{Desk, Item},
     link::{Bell, Link},
     member::{ExitResult, Member, Phase},
+    memory::Shortage,
 };
 use crate::{
     builder::Settings,
     crew::{Crew, Event, Outgoing, Room, Ticket, Why},
     error::Error,
     insights::{Work, WorkerInsights},
-    job::WorkerName,
+    job::{Death, WorkerName},
     message::{Answer, NotReady, Part},
     spare,
     trace::{Trace, note},
@@ -54,6 +56,7 @@ pub(crate) struct Local {
     killed: u32,
     /// Nobody is started before this.
     pause: Option<Instant>,
+    shortage: Shortage,
     closed: bool,
     /// What was done in each place for a worker, until the one that has it now.
     seats: Vec<Seat>,
@@ -112,6 +115,7 @@ impl Local {
             stillborn: 0,
             killed: 0,
             pause: None,
+            shortage: Shortage::new(),
             closed: false,
             seats: Vec::new(),
             ends: Vec::new(),
@@ -183,7 +187,8 @@ impl Local {
         if phase == Phase::Starting && !returned && !self.closed {
             self.mourn(&who, status);
         }
-        Event::Lost { who, status, fault, held }
+        let out_of_memory = status.signal() == Some(9) && self.shortage.has_killed();
+        Event::Lost { who, death: Death { status, out_of_memory }, fault, held }
     }
 
     /// Judges the death of one that was not ready yet.

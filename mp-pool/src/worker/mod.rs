@@ -15,6 +15,7 @@ use std::{
 use mp_core::{
     call::Pointer,
     catch_panic,
+    kill_points::{Point, reach},
     os::fd::{AsFd, OwnedFd},
     transfer::{self, Handle},
 };
@@ -24,7 +25,7 @@ pub(crate) use self::run::{exit, initializer, run_call, run_call_with, try_initi
 use crate::{
     local::{
         desk::{self, Desk},
-        link::{Bell, Link},
+        link::{self, Bell, Link},
         member::Ended,
     },
     message::{Answer, Chunk, NotReady, Order, read_order},
@@ -158,6 +159,7 @@ impl Session {
         let (order, at) = read_order(&message).ok()?;
         match order {
             Order::Run(chunk) => {
+                reach(Point::ChunkTaken);
                 let runner = chunk.runner.target();
                 spare::give(runner(Work { chunk, message, at, fds, session: Rc::clone(self) }));
             }
@@ -180,12 +182,12 @@ impl Session {
         }
     }
 
-    /// Commits a message, then rings: a death in between is the pool's to notice.
     fn send(&self, message: &[u8], handles: Vec<Handle>) {
-        if self.link.send(&[message], handles).is_err() {
-            self.over.set(true);
-        }
-        self.bell.advance();
+        link::answer(&self.bell, || {
+            if self.link.send(&[message], handles).is_err() {
+                self.over.set(true);
+            }
+        });
     }
 
     /// Whether this process has grown beyond its limit.

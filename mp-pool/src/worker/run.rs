@@ -9,6 +9,7 @@ use std::{
 use mp_core::{
     call::{self, Function, Landing, Pointer},
     catch_panic,
+    kill_points::{Point, reach},
     os::fd::OwnedFd,
     transfer,
 };
@@ -157,6 +158,7 @@ impl Work {
                             Ok(args) => {
                                 decoded = true;
                                 report.done.push(call(args));
+                                reach(Point::Ran);
                             }
                             Err(error) => return Stop::NotDecoded(error.to_string()),
                         }

@@ -84,3 +84,14 @@ fn workers_killed_all_the_time_lose_only_what_they_worked_on() {
     assert_eq!(lost, (1..=10).map(|i| i * 50).collect::<Vec<_>>());
     assert_eq!(done, 490);
 }
+
+/// The kernel's count of those that it killed for lack of memory does not move when somebody else kills.
+#[test]
+fn a_kill_from_outside_is_not_called_a_lack_of_memory() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    let results = pool.try_map(die_at_13, [13]).unwrap();
+    let error = results.into_iter().next().unwrap().unwrap_err();
+    assert!(matches!(error, TaskError::WorkerDied { out_of_memory: false, .. }), "{error}");
+    assert!(error.to_string().contains("killed from outside, possibly for lack of memory"), "{error}");
+}

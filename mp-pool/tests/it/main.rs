@@ -10,6 +10,7 @@ mod deaths;
 mod handles;
 mod helpers;
 mod insights;
+mod kill_points;
 mod known_failures;
 mod large;
 mod options;

@@ -1,0 +1,298 @@
+//! Loom models of the words that the pool and its workers share: the cut of a chunk, what a worker is at, the bell.
+//!
+//! `RUSTFLAGS="--cfg mp_loom" cargo test -p mp-pool --release --lib models`. The code is that of the pool; the kernel below it is a
+//! model (`mp-core/src/sync/model.rs`), which knows no time: whatever ends here ends without any timer.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+};
+
+use mp_core::{
+    kill_points::{Point, mutate, reach},
+    model::{
+        Processes,
+        atomic::{AtomicU64, Ordering},
+        exit, explore, wait_for_exits,
+    },
+};
+
+use crate::local::{
+    desk::{Desk, Item, now},
+    link::{Bell, answer},
+};
+
+/// How many items the chunk has that is cut.
+const ITEMS: u32 = 3;
+const TICKET: u32 = 1;
+
+/// Items to which something happened. Not a word of the model: it only keeps account.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u32>>>);
+
+impl Log {
+    fn add(&self, items: Range<u32>) {
+        self.0.lock().unwrap().extend(items);
+    }
+
+    fn all(&self) -> Vec<u32> {
+        let mut items = self.0.lock().unwrap().clone();
+        items.sort_unstable();
+        items
+    }
+}
+
+/// What a worker does with its chunk, as `Work::run` does.
+struct Worker {
+    desk: Desk,
+    bell: Bell,
+    /// How many items it claims at once.
+    stride: u32,
+    begun: Log,
+    finished: Log,
+    /// How many items were answered.
+    answered: Arc<AtomicU64>,
+}
+
+impl Worker {
+    fn new(stride: u32) -> Self {
+        let (desk, bell) = (Desk::new().unwrap(), Bell::new().unwrap());
+        desk.lay(0, ITEMS);
+        Self { desk, bell, stride, begun: Log::default(), finished: Log::default(), answered: Arc::default() }
+    }
+
+    fn share(&self) -> Self {
+        Self {
+            desk: self.desk.clone(),
+            bell: self.bell.clone(),
+            stride: self.stride,
+            begun: self.begun.clone(),
+            finished: self.finished.clone(),
+            answered: Arc::clone(&self.answered),
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            let claimed = self.desk.claim(0, self.stride);
+            if claimed.is_empty() {
+                return;
+            }
+            for item in claimed.clone() {
+                self.desk.begin(Item { ticket: TICKET, item }, false);
+                self.begun.add(item..item + 1);
+                self.finished.add(item..item + 1);
+                reach(Point::Ran);
+            }
+            self.desk.rest();
+            answer(&self.bell, || self.answered.store(claimed.end.into(), Ordering::Release));
+        }
+    }
+}
+
+fn begun_xor_taken_back() {
+    for stride in [1, 2] {
+        explore(3, move || {
+            let worker = Worker::new(stride);
+            let mut processes = Processes::default();
+            let (theirs, taken) = (worker.share(), worker.begun.clone());
+            processes.start(move || theirs.work());
+            taken.add(worker.desk.take_back(0, |unclaimed| unclaimed / 2));
+            taken.add(worker.desk.take_back(0, |_| 0));
+            processes.end(|| {
+                assert_eq!(taken.all(), [0, 1, 2], "an item was begun twice, or by nobody");
+            });
+        });
+    }
+}
+
+#[test]
+fn each_item_is_begun_or_taken_back_and_never_both() {
+    begun_xor_taken_back();
+}
+
+/// The worker finds an argument that does not decode, and gives the rest back, while the pool takes some.
+#[test]
+fn what_a_worker_gives_up_is_taken_back_by_nobody_else() {
+    explore(3, || {
+        let desk = Desk::new().unwrap();
+        desk.lay(0, ITEMS);
+        let all = Log::default();
+        let mut processes = Processes::default();
+        let (theirs, log) = (desk.clone(), all.clone());
+        processes.start(move || {
+            log.add(theirs.claim(0, 1));
+            log.add(theirs.take_back(0, |_| 0));
+        });
+        all.add(desk.take_back(0, |unclaimed| unclaimed / 2));
+        all.add(desk.take_back(0, |_| 0));
+        processes.end(|| assert_eq!(all.all(), [0, 1, 2]));
+    });
+}
+
+/// The worker dies at any step, the pool takes something back at any time, then judges what the dead one was at.
+#[test]
+fn the_dead_are_judged_for_what_they_were_at() {
+    for point in [Point::Claimed, Point::Begun, Point::Ran, Point::AtRest, Point::Sent, Point::BellRung] {
+        for (nth, stride) in [(1, 1), (1, 2), (2, 2)] {
+            explore(2, move || {
+                let worker = Worker::new(stride);
+                let mut processes = Processes::default();
+                let theirs = worker.share();
+                processes.start_to_die(point, nth, move || {
+                    theirs.work();
+                    exit();
+                });
+                let desk = &worker.desk;
+                let taken = desk.take_back(0, |unclaimed| unclaimed / 2);
+                wait_for_exits(1);
+                // As `Member::bury` and `Table::lost` do.
+                let len = if taken.is_empty() { ITEMS } else { taken.start };
+                let answered = worker.answered.load(Ordering::Acquire) as u32;
+                let at = desk.at().map(|at| at.item).filter(|at| (answered..len).contains(at));
+                let (unclaimed, _) = desk.unclaimed(0);
+                let (begun, finished) = (worker.begun.all(), worker.finished.all());
+                assert!(begun.iter().all(|item| *item < len), "what was taken back was begun");
+                assert!(answered <= len && finished.len() >= answered as usize);
+                assert!(begun.len() as u32 + unclaimed <= len);
+                // Whatever was begun and is not finished is what it was at: nothing else was cut short.
+                assert!(begun.iter().all(|item| finished.contains(item) || at == Some(*item)));
+                // And it is not blamed for something that it had not claimed.
+                assert!(at.is_none_or(|at| at < len - unclaimed));
+                processes.end(|| {});
+            });
+        }
+    }
+}
+
+#[test]
+fn no_item_is_seen_with_the_time_of_another() {
+    explore(3, || {
+        let desk = Desk::new().unwrap();
+        let items = [0, 1].map(|item| Item { ticket: TICKET, item });
+        desk.begin(items[0], true);
+        let between = now();
+        let mut processes = Processes::default();
+        let theirs = desk.clone();
+        processes.start(move || theirs.begin(items[1], true));
+        match desk.at_since() {
+            None => {}
+            Some((item, began)) if item == items[0] => assert!(began <= between),
+            Some((_, began)) => assert!(began >= between),
+        }
+        processes.end(|| assert_eq!(desk.at(), Some(items[1])));
+    });
+}
+
+/// Workers that answer and ring, and the one that collects.
+fn answers(ringers: usize) -> (Bell, Arc<Vec<AtomicU64>>) {
+    (Bell::new().unwrap(), Arc::new((0..ringers).map(|_| AtomicU64::new(0)).collect()))
+}
+
+fn ring(bell: &Bell, answers: &[AtomicU64], who: usize) {
+    answer(bell, || answers[who].store(1, Ordering::Release));
+}
+
+fn has(answers: &[AtomicU64], who: usize) -> bool {
+    answers[who].load(Ordering::Acquire) == 1
+}
+
+fn all_are_heard(ringers: usize, preemptions: usize) {
+    explore(preemptions, move || {
+        let (bell, answers) = answers(ringers);
+        let mut processes = Processes::default();
+        for who in 0..ringers {
+            let (bell, answers) = (bell.clone(), Arc::clone(&answers));
+            processes.start(move || ring(&bell, &answers, who));
+        }
+        let heard = bell.wait_shared(None, || (0..ringers).all(|who| has(&answers, who)).then_some(()));
+        assert!(heard.is_ok());
+        processes.end(|| {});
+    });
+}
+
+/// Also when both see the same sleeper, and the second leaves a sleeper's mark where nobody sleeps.
+#[test]
+fn all_who_ring_at_once_are_heard() {
+    all_are_heard(2, 3);
+}
+
+#[test]
+fn three_who_ring_at_once_are_heard() {
+    all_are_heard(3, 1);
+}
+
+/// Where the one that rings may die, and somebody else rings as well.
+fn a_ringer_dies(other: fn(&Bell, &[AtomicU64]), done: fn(&[AtomicU64]) -> bool) {
+    for point in [Point::BeforeWake, Point::Sent, Point::BellRung] {
+        explore(2, move || {
+            let (bell, answers) = answers(2);
+            let mut processes = Processes::default();
+            let (theirs, answered) = (bell.clone(), Arc::clone(&answers));
+            processes.start_to_die(point, 1, move || {
+                ring(&theirs, &answered, 0);
+                exit();
+            });
+            let (theirs, answered) = (bell.clone(), Arc::clone(&answers));
+            processes.start(move || other(&theirs, &answered));
+            assert!(bell.wait_shared(None, || done(&answers).then_some(())).is_ok());
+            processes.end(|| {});
+        });
+    }
+}
+
+/// The keeper learns of the death, and rings: the answer counts if it was sent, else the death does.
+#[test]
+fn the_death_of_one_that_rings_is_heard() {
+    a_ringer_dies(
+        |bell, answers| {
+            wait_for_exits(1);
+            ring(bell, answers, 1);
+        },
+        |answers| has(answers, 0) || has(answers, 1),
+    );
+}
+
+/// Whoever dies with the wake in its hand takes nobody else's along.
+#[test]
+fn one_that_rings_beside_a_dying_one_is_heard() {
+    a_ringer_dies(|bell, answers| ring(bell, answers, 1), |answers| has(answers, 1));
+}
+
+/// Runs `model` in a mutated build, where it must fail with `complaint`; `test` is the name of the test that calls this.
+///
+/// In a process of its own: the mutation is for the whole process, and loom aborts on a deadlock.
+fn fails_when_mutated(test: &str, complaint: &str, model: impl FnOnce()) {
+    const MUTATED: &str = "MP_MODEL_MUTATED";
+    if std::env::var_os(MUTATED).is_some() {
+        mutate(true);
+        return model();
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(MUTATED, "1")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(complaint), "{said}");
+}
+
+/// A claim that reads and writes in two steps begins what was taken back.
+#[test]
+fn a_claim_in_two_steps_is_found_out() {
+    fails_when_mutated(
+        "models::a_claim_in_two_steps_is_found_out",
+        "begun twice, or by nobody",
+        begun_xor_taken_back,
+    );
+}
+
+/// A bell that rings before the answer is there is heard for nothing, and the answer never.
+#[test]
+fn a_bell_before_its_answer_is_found_out() {
+    fails_when_mutated("models::a_bell_before_its_answer_is_found_out", "deadlock; threads", || {
+        all_are_heard(1, 3);
+    });
+}
