@@ -5,13 +5,19 @@ use std::time::{Duration, Instant};
 use mp_core::{Child, spawn, test_init};
 use mp_queue::Queue;
 
-/// Time on a CPU, and how often it was given up, of the one thread of a process.
+use crate::until;
+
+/// Time on a CPU, and how often it was given up, of all threads of a process.
 fn usage(pid: u32) -> (Duration, u64) {
-    let schedstat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
-    let nanos = schedstat.split_whitespace().next().unwrap().parse().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-    (Duration::from_nanos(nanos), line.trim().parse().unwrap())
+    let mut usage = (Duration::ZERO, 0);
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+        let schedstat = std::fs::read_to_string(thread.path().join("schedstat")).unwrap();
+        let nanos = schedstat.split_whitespace().next().unwrap().parse().unwrap();
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        usage = (usage.0 + Duration::from_nanos(nanos), usage.1 + line.trim().parse::<u64>().unwrap());
+    }
+    usage
 }
 
 fn total(children: &[Child<u64>]) -> (Duration, u64) {
@@ -28,10 +34,7 @@ fn sixteen(queue: &Queue<u64>) -> Vec<Child<u64>> {
     let readers: Vec<_> = (0..16).map(|_| spawn(count, (queue.clone(), ready.clone())).unwrap()).collect();
     readers.iter().for_each(|_| ready.get().unwrap());
     for reader in &readers {
-        // Asleep, by the kernel's word.
-        while !std::fs::read_to_string(format!("/proc/{}/stat", reader.pid())).unwrap().contains(") S ") {
-            std::thread::yield_now();
-        }
+        until(reader.pid(), 'S');
     }
     readers
 }

@@ -9,20 +9,10 @@ use mp_core::{
 };
 use mp_queue::Queue;
 
+use crate::until;
+
 fn signal<T>(child: &Child<T>, signal: Signal) {
     kill_process(Pid::from_raw(child.pid().cast_signed()).unwrap(), signal).unwrap();
-}
-
-/// Whether the process waits in a system call or is stopped, by the kernel's word.
-fn state<T>(child: &Child<T>) -> char {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
-    stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
-}
-
-fn until<T>(child: &Child<T>, wanted: char) {
-    while state(child) != wanted {
-        std::thread::yield_now();
-    }
 }
 
 fn get_all(queue: Queue<u32>, ready: Queue<()>) -> u32 {
@@ -37,9 +27,9 @@ fn a_stopped_reader_holds_nobody_up() {
     let (queue, ready) = (Queue::<u32>::new().unwrap(), Queue::<()>::new().unwrap());
     let first = spawn(get_all, (queue.clone(), ready.clone())).unwrap();
     ready.get().unwrap();
-    until(&first, 'S');
+    until(first.pid(), 'S');
     signal(&first, Signal::STOP);
-    until(&first, 'T');
+    until(first.pid(), 'T');
     let second = spawn(get_all, (queue.clone(), ready.clone())).unwrap();
     ready.get().unwrap();
     for i in 1..=10 {
@@ -63,9 +53,9 @@ fn a_stopped_writer_holds_nobody_up() {
     queue.put(&0).unwrap();
     let write = |queue: Queue<u32>, value: u32| queue.put(&value).unwrap();
     let first = spawn(write, (queue.clone(), 1)).unwrap();
-    until(&first, 'S');
+    until(first.pid(), 'S');
     signal(&first, Signal::STOP);
-    until(&first, 'T');
+    until(first.pid(), 'T');
     let second = spawn(write, (queue.clone(), 2)).unwrap();
     assert_eq!(queue.get().unwrap(), 0);
     if second.join_timeout(Duration::from_secs(20)).is_err() {
