@@ -165,6 +165,7 @@ mod armed {
     }
 
     /// Whether [`mutate`] has said so.
+    #[doc(hidden)]
     pub fn mutated() -> bool {
         MUTATED.load(Ordering::Relaxed)
     }

@@ -1,42 +1,23 @@
 //! Calls, and what may be said about one.
 
+mod submit;
+pub(crate) mod with;
+
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use mp_core::{
-    call::{Function, Pointer},
-    catch_panic, transfer,
-};
+use mp_core::{call::Function, transfer};
 use serde::{Serialize, de::DeserializeOwned};
 
+pub(crate) use self::submit::submit_items;
+use self::with::CallWith;
 use crate::{
-    batch,
     engine::Engine,
     error::{Error, TaskError},
-    handle::{self, Handle, Reader},
+    handle::{self, Handle},
     imap::Imap,
-    job::{Context, End, Job, Options, Progress},
-    worker::{self, Packed, Runner},
+    job::{Context, Options, Progress},
+    worker::{self, Packed},
 };
-
-/// How many items of an input are read at once: few at first, so that workers begin early.
-const FIRST_PIECE: usize = 256;
-const PIECE: usize = 1 << 14;
-
-/// Submits consecutive items, of which the first is the item `first` of the input.
-pub(crate) fn submit_items<T: Serialize>(engine: &Engine, job: &Arc<Job>, first: usize, items: &[T]) {
-    let mut at = 0;
-    while at < items.len() {
-        let encoded = batch::encode(first + at, &items[at..]);
-        at += encoded.len;
-        if let Some(batch) = encoded.batch {
-            engine.submit(job, batch);
-        }
-        if let Some(reason) = encoded.failed {
-            engine.end(job, first + at, End::NotEncoded(reason));
-            at += 1;
-        }
-    }
-}
 
 /// A call to a pool, with what is to be different about it; made by [`Pool::call`](crate::Pool::call), ended by `map`, `apply` and
 /// the like.
@@ -357,193 +338,10 @@ impl<'p> Call<'p> {
         let _ = function;
         self.stream(worker::run_call::<F, (I::Item,)>(), None, items, false)
     }
-
-    /// Submits all of `items` as one job, and shows the job to `glance` now and then.
-    fn submit<T: Serialize>(
-        &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
-        items: impl IntoIterator<Item = T>,
-        later: bool,
-        mut glance: impl FnMut(&Job),
-    ) -> Result<Arc<Job>, Error> {
-        let engine = self.engine;
-        engine.check_running()?;
-        let mut input = items.into_iter();
-        let job = Job::new(runner, self.options.clone(), context, input.size_hint().0);
-        if later {
-            job.keep_underway(engine.underway()?);
-        }
-        let mut piece = Vec::new();
-        let (mut read, mut size) = (0, FIRST_PIECE);
-        loop {
-            piece.clear();
-            let panicked = catch_panic(|| piece.extend(input.by_ref().take(size))).err();
-            submit_items(engine, &job, read, &piece);
-            read += piece.len();
-            if let Some(report) = panicked {
-                engine.end(&job, read, End::Input(report));
-                read += 1;
-                break;
-            }
-            if piece.len() < size || job.is_cancelled() {
-                break;
-            }
-            engine.glance();
-            glance(&job);
-            size = (2 * size).min(PIECE);
-        }
-        engine.seal(&job, read);
-        Ok(job)
-    }
-
-    fn collect<T: Serialize, R: DeserializeOwned>(
-        &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<R>, Error> {
-        let items = items.into_iter();
-        let mut results = Reader::<R>::with_capacity(items.size_hint().0);
-        let job = self.submit(runner, context, items, false, |job| results.read(job))?;
-        results.read_to_end(self.engine, &job);
-        results.finish(&job)
-    }
-
-    fn try_collect<T: Serialize, R: DeserializeOwned>(
-        &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<Result<R, TaskError>>, Error> {
-        let job = self.submit(runner, context, items, false, |_| {})?;
-        self.engine.wait(None, &|| job.finished());
-        handle::try_read_all(&job)
-    }
-
-    fn later<T: Serialize, R: DeserializeOwned>(
-        &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Handle<Vec<R>>, Error> {
-        let job = self.submit(runner, context, items, true, |_| {})?;
-        Ok(Handle::new(Arc::clone(self.engine), job, handle::read_all))
-    }
-
-    fn stream<I: IntoIterator, R>(
-        &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
-        items: I,
-        ordered: bool,
-    ) -> Result<Imap<I::IntoIter, R>, Error> {
-        self.engine.check_running()?;
-        let job = Job::new(runner, self.options.clone(), context, 0);
-        Imap::new(Arc::clone(self.engine), job, items.into_iter(), ordered)
-    }
-}
-
-/// A [`Call`] whose tasks share a context; made by [`Call::context`].
-///
-/// The function's first argument is a reference to the context.
-#[must_use = "nothing is called before `map` or the like"]
-pub struct CallWith<'p, C> {
-    call: Call<'p>,
-    context: Arc<Context>,
-    types: std::marker::PhantomData<fn(C)>,
-}
-
-impl<C: DeserializeOwned + 'static> CallWith<'_, C> {
-    /// See [`Pool::map`](crate::Pool::map).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn map<F, T, R>(self, function: F, items: impl IntoIterator<Item = T>) -> Result<Vec<R>, Error>
-    where
-        F: for<'c> Function<(&'c C, T), Output = R>,
-        T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.call.collect(worker::run_call_with::<F, C, T, R>(), Some(self.context), items)
-    }
-
-    /// See [`Pool::try_map`](crate::Pool::try_map).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn try_map<F, T, R>(
-        self,
-        function: F,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<Result<R, TaskError>>, Error>
-    where
-        F: for<'c> Function<(&'c C, T), Output = R>,
-        T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.call.try_collect(worker::run_call_with::<F, C, T, R>(), Some(self.context), items)
-    }
-
-    /// See [`Pool::map_async`](crate::Pool::map_async).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn map_async<F, T, R>(
-        self,
-        function: F,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Handle<Vec<R>>, Error>
-    where
-        F: for<'c> Function<(&'c C, T), Output = R>,
-        T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.call.later(worker::run_call_with::<F, C, T, R>(), Some(self.context), items)
-    }
-
-    /// See [`Pool::imap`](crate::Pool::imap).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn imap<F, I, R>(self, function: F, items: I) -> Result<Imap<I::IntoIter, R>, Error>
-    where
-        I: IntoIterator,
-        F: for<'c> Function<(&'c C, I::Item), Output = R>,
-        I::Item: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.call.stream(worker::run_call_with::<F, C, I::Item, R>(), Some(self.context), items, true)
-    }
-
-    /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn imap_unordered<F, I, R>(self, function: F, items: I) -> Result<Imap<I::IntoIter, R>, Error>
-    where
-        I: IntoIterator,
-        F: for<'c> Function<(&'c C, I::Item), Output = R>,
-        I::Item: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.call.stream(worker::run_call_with::<F, C, I::Item, R>(), Some(self.context), items, false)
-    }
 }
 
 impl std::fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
-    }
-}
-
-impl<C> std::fmt::Debug for CallWith<'_, C> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CallWith").finish_non_exhaustive()
     }
 }

@@ -165,7 +165,7 @@ mod wait;
 mod worker;
 
 pub use builder::PoolBuilder;
-pub use call::{Call, CallWith};
+pub use call::{Call, with::CallWith};
 pub use error::{Error, TaskError};
 pub use handle::Handle;
 pub use imap::Imap;
