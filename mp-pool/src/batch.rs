@@ -11,7 +11,7 @@ use mp_core::{
 };
 use serde::Serialize;
 
-use crate::spare;
+use crate::{message::write_len, spare};
 
 /// A batch is full when it has so many bytes or items: small enough that workers begin while the rest is encoded.
 const FULL_BYTES: usize = 1 << 20;
@@ -79,14 +79,27 @@ impl Batch {
         self.ends.len() as u32 + 1
     }
 
+    fn start(&self, item: u32) -> usize {
+        item.checked_sub(1).map_or(0, |before| self.end(before))
+    }
+
     fn end(&self, item: u32) -> usize {
         self.ends.get(item as usize).map_or(self.bytes.len(), |end| *end as usize)
     }
 
     /// The encoded items of a range that is not empty.
     pub(crate) fn bytes(&self, items: &Range<u32>) -> &[u8] {
-        let start = if items.start == 0 { 0 } else { self.end(items.start - 1) };
-        &self.bytes[start..self.end(items.end - 1)]
+        &self.bytes[self.start(items.start)..self.end(items.end - 1)]
+    }
+
+    /// Appends their lengths.
+    pub(crate) fn write_lengths(&self, items: &Range<u32>, into: &mut Vec<u8>) {
+        let mut start = self.start(items.start);
+        for item in items.clone() {
+            let end = self.end(item);
+            write_len(end - start, into);
+            start = end;
+        }
     }
 
     pub(crate) fn handles(&self, item: u32) -> &[Handle] {

@@ -39,6 +39,7 @@ pub(crate) struct Outgoing<'a> {
     /// Its place is chosen below.
     pub(crate) head: Chunk,
     pub(crate) items: &'a [u8],
+    pub(crate) lengths: &'a [u8],
     pub(crate) handles: Vec<Handle>,
     pub(crate) context: Option<&'a Arc<Context>>,
 }

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     engine::Underway,
     error::{Error, TaskError},
-    message::{Failure, PART_HEAD, Part, read_len},
+    message::{Failure, PART_HEAD, Part, Values},
     spare,
     worker::{Packed, Runner},
 };
@@ -320,7 +320,7 @@ impl Ends {
     }
 }
 
-/// Reads `len` values out of an answer, each from its own bytes, so that one that does not decode costs no other.
+/// Reads `len` values out of an answer.
 fn read<T: DeserializeOwned>(
     part: &Part,
     message: &[u8],
@@ -328,38 +328,18 @@ fn read<T: DeserializeOwned>(
     len: usize,
     mut each: impl FnMut(usize, Result<T, String>),
 ) {
-    let body = message.get(PART_HEAD..).unwrap_or_default();
-    let split = usize::try_from(part.bytes).ok().and_then(|bytes| body.split_at_checked(bytes));
-    let (mut values, mut lengths) = split.unwrap_or_default();
-    let mut fds = Some(fds).filter(|fds| !fds.is_empty());
+    let mut values = Values::new(message.get(PART_HEAD..).unwrap_or_default(), part.bytes, fds);
     let mut at = 0;
     while at < len {
         let outcome = catch_panic(|| {
             while at < len {
-                let next = read_len(&mut lengths).and_then(|len| values.split_at_checked(len));
-                let (value, behind) = next.ok_or("the answer is cut short")?;
-                values = behind;
                 // The value's own code may panic: then it is this item's fault, and the next is tried.
                 at += 1;
-                let value = match fds.take() {
-                    Some(fds) => transfer::decode(value, fds).map_err(|error| error.to_string()),
-                    None => match transfer::decode_front(value) {
-                        Ok((value, [])) => Ok(value),
-                        Ok(_) => Err("its `Deserialize` reads less than its `Serialize` wrote".to_owned()),
-                        Err(error) => Err(error.to_string()),
-                    },
-                };
-                each(at - 1, value);
+                each(at - 1, values.next());
             }
-            Ok::<_, &str>(())
         });
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(reason)) => {
-                (at..len).for_each(|at| each(at, Err(reason.to_owned())));
-                at = len;
-            }
-            Err(report) => each(at - 1, Err(format!("its `Deserialize` {report}"))),
+        if let Err(report) = outcome {
+            each(at - 1, Err(format!("its `Deserialize` {report}")));
         }
     }
 }

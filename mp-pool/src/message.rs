@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use mp_core::{PanicReport, call::Pointer, transfer};
-use serde::{Deserialize, Serialize};
+use mp_core::{PanicReport, call::Pointer, os::fd::OwnedFd, transfer};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::worker::Runner;
 
 /// From the pool to a worker; the body follows.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Run these items. Body: the items.
+    /// Run these items. Body: the items, behind them their lengths.
     Run(Chunk),
     /// Keep this for the chunks to come. Body: the encoded context.
     Context(u32),
@@ -25,6 +25,8 @@ pub(crate) struct Chunk {
     /// The position of its first item in the input.
     pub(crate) first: u64,
     pub(crate) len: u32,
+    /// The bytes of the items; behind them stand their lengths.
+    pub(crate) bytes: u64,
     /// Whether the pool wants to know when each item began.
     pub(crate) timed: bool,
     /// The context, 0 for none.
@@ -122,7 +124,7 @@ impl Part {
     }
 }
 
-/// Appends the length of one result; most are short.
+/// Appends the length of one value; most are short.
 #[inline]
 pub(crate) fn write_len(mut len: usize, into: &mut Vec<u8>) {
     while len >= 0x80 {
@@ -149,6 +151,42 @@ pub(crate) fn read_len(bytes: &mut &[u8]) -> Option<usize> {
         }
     }
     None
+}
+
+/// Values, one behind the other, and behind them their lengths: each is decoded from its own bytes, so that one that does not decode
+/// costs no other, and none reads what belongs to the next.
+pub(crate) struct Values<'a> {
+    values: &'a [u8],
+    lengths: &'a [u8],
+    /// Those of the first value, which is alone if it has some.
+    fds: Vec<OwnedFd>,
+}
+
+impl<'a> Values<'a> {
+    /// Those of a body that begins with so many bytes of values.
+    pub(crate) fn new(body: &'a [u8], bytes: u64, fds: Vec<OwnedFd>) -> Self {
+        let split = usize::try_from(bytes).ok().and_then(|bytes| body.split_at_checked(bytes));
+        let (values, lengths) = split.unwrap_or_default();
+        Self { values, lengths, fds }
+    }
+
+    /// Decodes the next one.
+    #[inline]
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<T, String> {
+        let next = read_len(&mut self.lengths).and_then(|len| self.values.split_at_checked(len));
+        let (value, behind) = next.ok_or("the message is cut short")?;
+        // First of all: its own code may panic, and the one behind it must be found then, too.
+        self.values = behind;
+        if !self.fds.is_empty() {
+            let fds = std::mem::take(&mut self.fds);
+            return transfer::decode(value, fds).map_err(|error| error.to_string());
+        }
+        match transfer::decode_front(value) {
+            Ok((value, [])) => Ok(value),
+            Ok(_) => Err("its `Deserialize` reads less than its `Serialize` wrote".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// Why an item has no result.

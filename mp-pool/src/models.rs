@@ -111,25 +111,6 @@ fn each_item_is_begun_or_taken_back_and_never_both() {
     begun_xor_taken_back();
 }
 
-/// The worker finds an argument that does not decode, and gives the rest back, while the pool takes some.
-#[test]
-fn what_a_worker_gives_up_is_taken_back_by_nobody_else() {
-    explore(3, || {
-        let desk = Desk::new().unwrap();
-        desk.lay(0, ITEMS);
-        let all = Log::default();
-        let mut processes = Processes::default();
-        let (theirs, log) = (desk.clone(), all.clone());
-        processes.start(move || {
-            log.add(theirs.claim(0, 1));
-            log.add(theirs.take_back(0, |_| 0));
-        });
-        all.add(desk.take_back(0, |unclaimed| unclaimed / 2));
-        all.add(desk.take_back(0, |_| 0));
-        processes.end(|| assert_eq!(all.all(), [0, 1, 2]));
-    });
-}
-
 /// The worker dies at any step, the pool takes something back at any time, then judges what the dead one was at.
 #[test]
 fn the_dead_are_judged_for_what_they_were_at() {

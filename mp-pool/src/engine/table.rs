@@ -20,6 +20,7 @@ use crate::{
     job::{Death, End, Job, WorkerName},
     local::desk::{self, Item},
     message::{Chunk, Part},
+    spare,
     trace::note,
 };
 
@@ -385,11 +386,15 @@ impl<C: Crew> Table<C> {
                 return self.end(&job, first, span.len() as usize, End::NotEncoded(reason));
             }
         };
+        let items = span.batch.bytes(&span.items);
+        let mut lengths = spare::take();
+        span.batch.write_lengths(&span.items, &mut lengths);
         let head = Chunk {
             ticket,
             place: 0,
             first: span.first() as u64,
             len: span.len(),
+            bytes: items.len() as u64,
             timed: job.options.timeout.is_some(),
             context: job.context.as_ref().map_or(0, |context| context.id),
             runner: job.runner,
@@ -397,8 +402,9 @@ impl<C: Crew> Table<C> {
         if head.timed && !self.watched {
             (self.watched, self.kick) = (true, true);
         }
-        let items = span.batch.bytes(&span.items);
-        self.crew.give(room, Outgoing { head, items, handles, context: job.context.as_ref() });
+        let context = job.context.as_ref();
+        self.crew.give(room, Outgoing { head, items, lengths: &lengths, handles, context });
+        spare::give(lengths);
         let len = span.len();
         self.flights.insert(ticket, Flight { span, answered: 0, len, warned: None });
     }

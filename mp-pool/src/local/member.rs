@@ -119,7 +119,7 @@ impl Member {
     }
 
     pub(crate) fn give(&mut self, chunk: Outgoing<'_>) {
-        let Outgoing { head, items, handles, context } = chunk;
+        let Outgoing { head, items, lengths, handles, context } = chunk;
         if let Some(context) = context {
             self.bring(context);
         }
@@ -129,7 +129,7 @@ impl Member {
         self.desk.lay(place, len);
         self.held.push_back(Held { ticket, place, nanoseconds: 0 });
         self.given += u64::from(len);
-        self.send(&Order::Run(Chunk { place, ..head }), items, handles);
+        self.send(&Order::Run(Chunk { place, ..head }), [items, lengths], handles);
     }
 
     /// Sends a context that it does not have.
@@ -143,15 +143,16 @@ impl Member {
         self.contexts.push_back(context.id);
         let handles = context.packed.handles.iter().map(Handle::try_clone).collect::<Result<_, _>>();
         // Without its handles it does not decode, which each task will say.
-        self.send(&Order::Context(context.id), &context.packed.bytes, handles.unwrap_or_default());
+        self.send(&Order::Context(context.id), [&context.packed.bytes, &[]], handles.unwrap_or_default());
     }
 
-    fn send(&mut self, order: &Order, body: &[u8], handles: Vec<Handle>) {
+    fn send(&mut self, order: &Order, body: [&[u8]; 2], handles: Vec<Handle>) {
+        let [front, back] = body;
         let mut message = spare::take();
         let written = message::write_order(order, &mut message);
-        self.work.sent += (message.len() + body.len()) as u64;
+        self.work.sent += (message.len() + front.len() + back.len()) as u64;
         // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
-        if written.is_err() || self.link.send(&[&message, body], handles).is_err() {
+        if written.is_err() || self.link.send(&[&message, front, back], handles).is_err() {
             let _ = self.child.kill();
         }
         spare::give(message);

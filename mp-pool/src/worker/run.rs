@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Exit, Initializer, Runner, Session, Work};
 use crate::{
     local::desk::Item,
-    message::{Failure, PART_HEAD, Part, write_len},
+    message::{Failure, PART_HEAD, Part, Values, write_len},
     spare, task,
 };
 
@@ -112,14 +112,6 @@ impl Pace {
     }
 }
 
-/// How a run of items came to its end.
-enum Stop {
-    /// All are done.
-    Done,
-    /// The argument of the last one does not decode.
-    NotDecoded(String),
-}
-
 impl Work {
     fn run<Args: DeserializeOwned, R: Serialize>(mut self, call: impl Fn(Args) -> R) -> Vec<u8> {
         let chunk = &self.chunk;
@@ -129,8 +121,8 @@ impl Work {
         task::begin_chunk(chunk.first);
         let mut pace = Pace::new();
         let mut report = Report { session: &session, ticket, from: 0, done: Vec::new() };
-        let mut fds = std::mem::take(&mut self.fds);
-        let mut rest = self.message.get(self.at..).unwrap_or_default();
+        let body = self.message.get(self.at..).unwrap_or_default();
+        let mut items = Values::new(body, chunk.bytes, std::mem::take(&mut self.fds));
         loop {
             let claimed = desk.claim(place, pace.stride);
             if claimed.is_empty() {
@@ -139,49 +131,28 @@ impl Work {
             let mut next = claimed.start;
             while next < claimed.end {
                 let mut decoded = false;
-                // One guard for as many items as do not panic.
+                // One guard for as many items as do not fail.
                 let stop = catch_panic(|| {
                     while next < claimed.end {
                         desk.begin(Item { ticket, item: next }, timed);
                         next += 1;
                         decoded = false;
-                        // An item with handles is alone in its chunk.
-                        let args = if fds.is_empty() {
-                            transfer::decode_front::<Args>(rest).map(|(args, behind)| {
-                                rest = behind;
-                                args
-                            })
-                        } else {
-                            transfer::decode(rest, std::mem::take(&mut fds))
-                        };
-                        match args {
-                            Ok(args) => {
-                                decoded = true;
-                                report.done.push(call(args));
-                                reach(Point::Ran);
-                            }
-                            Err(error) => return Stop::NotDecoded(error.to_string()),
-                        }
+                        let args = items.next()?;
+                        decoded = true;
+                        report.done.push(call(args));
+                        reach(Point::Ran);
                     }
-                    Stop::Done
+                    Ok(())
                 });
                 let failure = match stop {
-                    Ok(Stop::Done) => continue,
-                    Ok(Stop::NotDecoded(reason)) => Failure::NotDecoded(reason),
+                    Ok(Ok(())) => continue,
+                    Ok(Err(reason)) => Failure::NotDecoded(reason),
                     Err(report) if decoded => Failure::Panicked(report),
                     Err(report) => Failure::NotDecoded(format!("its `Deserialize` {report}")),
                 };
-                let lost = matches!(failure, Failure::NotDecoded(_));
-                if lost {
-                    // Where the next item begins is not known: the pool sends it again, without this one.
-                    desk.take_back(place, |_| 0);
-                }
                 desk.rest();
                 report.send(&mut pace, false);
-                report.fail(&failure, lost);
-                if lost {
-                    return self.message;
-                }
+                report.fail(&failure, false);
             }
             let due = pace.look(claimed.start, claimed.end - claimed.start);
             if claimed.end == chunk.len {
