@@ -136,6 +136,10 @@ fn spoiled_frames_end_a_new_process_in_order() {
 
 #[test]
 fn spoiled_requests_end_or_refuse_in_order_and_the_fork_server_stays() {
+    if cfg!(not(target_env = "gnu")) {
+        // There is no fork server on musl.
+        return;
+    }
     let mut random = Random(0xface);
     let (_, _, plan) = frame(StartMethod::ForkServer);
     let server = server::begin(&plan).unwrap().unwrap();

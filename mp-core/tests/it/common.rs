@@ -9,11 +9,16 @@ use std::{
 use mp_core::{Process, StartMethod, transfer::Fd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// What starts a process here: there is no fork server on musl, see `sys/linux/fork.rs`.
-pub const METHODS: [StartMethod; 2] = [
-    StartMethod::ReExec,
-    if cfg!(target_env = "gnu") { StartMethod::ForkServer } else { StartMethod::ReExec },
-];
+/// Whether there is a fork server here; not on musl, see ARCHITECTURE.md.
+pub const FORKS: bool = cfg!(target_env = "gnu");
+
+/// How many descriptors there are beside the streams when nothing goes on: the wire, the reaper's two, and where there is one
+/// the fork server and its wire.
+pub const MACHINERY: usize = if FORKS { 5 } else { 3 };
+
+/// What starts a process here.
+pub const METHODS: [StartMethod; 2] =
+    [StartMethod::ReExec, if FORKS { StartMethod::ForkServer } else { StartMethod::ReExec }];
 
 pub fn by(method: StartMethod) -> Process {
     Process::new().start_method(method)

@@ -7,10 +7,10 @@
 
 use std::{
     fs::{File, OpenOptions},
-    os::unix::fs::FileExt,
     time::Duration,
 };
 
+use mp_core::os::io::{pread, pwrite};
 use mp_queue::{Options, Queue};
 
 /// Where in the file the header and the smallest segment are.
@@ -67,7 +67,7 @@ pub fn scribble(memory: &File, random: &mut Random) {
         _ => RECORDS + random.below(40) * 8,
     };
     let mut old = [0; 8];
-    memory.read_exact_at(&mut old, at).expect("the memory of the ring");
+    assert_eq!(pread(memory, &mut old, at).expect("the memory of the ring"), old.len());
     let old = u64::from_le_bytes(old);
     let new = match random.below(8) {
         0 => 0,
@@ -81,7 +81,8 @@ pub fn scribble(memory: &File, random: &mut Random) {
         _ => random.below(1 << 20),
     };
     let len = if random.below(2) == 0 { 4 } else { 8 };
-    memory.write_all_at(&new.to_le_bytes()[..len], at).expect("the memory of the ring");
+    let written = pwrite(memory, &new.to_le_bytes()[..len], at).expect("the memory of the ring");
+    assert_eq!(written, len);
 }
 
 /// Does one of the things that can be done with a queue; whatever it says.

@@ -123,6 +123,10 @@ pub mod io {
         Err(UNSUPPORTED)
     }
 
+    pub fn pwrite(_: impl AsFd, _: &[u8], _: u64) -> Result<usize> {
+        Err(UNSUPPORTED)
+    }
+
     pub fn write(_: impl AsFd, _: &[u8]) -> Result<usize> {
         Err(UNSUPPORTED)
     }
