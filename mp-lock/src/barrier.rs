@@ -142,6 +142,12 @@ pub enum BarrierError {
     /// It was aborted, reset, or some party's time-out has passed, or the action failed. Python: `BrokenBarrierError`.
     #[error("the barrier is broken: a party gave up or died as it acted, or it was aborted or reset")]
     Broken,
+    /// The time-out has passed, but the barrier could not be broken for the others, since one of them is stopped (SIGSTOP)
+    /// inside a change of it. If this party had arrived, it stays counted, as one that was killed while it waited.
+    #[error(
+        "the time-out has passed, and the barrier could not be broken: a party is stopped while it changes it"
+    )]
+    TimedOut,
     /// The calling thread runs the barrier's action at this moment, and cannot wait for its own end.
     #[error("the barrier cannot be waited at from within its own action")]
     Deadlock,
@@ -152,7 +158,11 @@ pub enum BarrierError {
 
 impl From<GateError> for BarrierError {
     fn from(error: GateError) -> Self {
-        if error == GateError::Deadlock { Self::Deadlock } else { Self::Corrupt }
+        match error {
+            GateError::Busy => Self::TimedOut,
+            GateError::Deadlock => Self::Deadlock,
+            _ => Self::Corrupt,
+        }
     }
 }
 
@@ -206,7 +216,7 @@ impl Barrier {
     /// As [`Barrier::wait`], but breaks the barrier for everybody after `timeout`.
     ///
     /// # Errors
-    /// [`BarrierError::Broken`].
+    /// [`BarrierError::Broken`]; [`BarrierError::TimedOut`], a fifth of a second late at most, if it cannot be broken.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<u32, BarrierError> {
         self.wait_until(self.deadline(Some(timeout)), None::<fn() -> bool>)
     }
@@ -232,17 +242,18 @@ impl Barrier {
         // While an action runs, a party of the next generation waits here for its end.
         let gate = match self.acting.lock(deadline) {
             Err(GateError::Busy) => {
-                self.abort()?;
+                self.abort_by(deadline)?;
                 return Err(BarrierError::Broken);
             }
             gate => gate?,
         };
         let parties = u64::from(self.parties);
-        let arrival = self.state.update(|state| State::read(state).arrive(parties, action.is_some()))?;
+        let arrive = |state| State::read(state).arrive(parties, action.is_some());
+        let arrival = self.state.update_by(deadline, arrive)?;
         match (arrival, action) {
             (Arrival::Passed { index }, _) => Ok(index_of(index)),
             (Arrival::Acts { generation, index }, Some(action)) => {
-                self.act(gate, generation, action).map(|()| index_of(index))
+                self.act(gate, generation, deadline, action).map(|()| index_of(index))
             }
             (Arrival::Waits { generation, index }, _) => {
                 drop(gate);
@@ -256,23 +267,24 @@ impl Barrier {
         &self,
         acting: GateGuard<'_>,
         own: u64,
+        deadline: Option<Instant>,
         action: impl FnOnce() -> bool,
     ) -> Result<(), BarrierError> {
-        /// Breaks the barrier if the action panics.
-        struct Abort<'a>(&'a Barrier);
+        /// Breaks the barrier if the action panics. If it cannot, whoever gets the acting gate next does.
+        struct Abort<'a>(&'a Barrier, Option<Instant>);
         impl Drop for Abort<'_> {
             fn drop(&mut self) {
-                let _ = self.0.abort();
+                let _ = self.0.abort_by(self.1);
             }
         }
         reach(Point::Acting);
-        let abort = Abort(self);
+        let abort = Abort(self, deadline);
         if !action() {
             return Err(BarrierError::Broken);
         }
         std::mem::forget(abort);
         reach(Point::Acted);
-        let passed = self.state.update(|state| State::read(state).acted(own))?;
+        let passed = self.state.update_by(deadline, |state| State::read(state).acted(own))?;
         drop(acting);
         if passed { Ok(()) } else { Err(BarrierError::Broken) }
     }
@@ -284,28 +296,36 @@ impl Barrier {
                 Ok(Seen::Broken) => return Err(BarrierError::Broken),
                 Ok(Seen::Acting) => match self.acting.lock(deadline) {
                     // The action is over, or the one that ran it is dead.
-                    Ok(_gate) => self.state.update(|state| (State::read(state).check_action(own), ()))?,
-                    Err(GateError::Busy) => self.give_up(own)?,
+                    Ok(_gate) => {
+                        self.state.update_by(deadline, |state| (State::read(state).check_action(own), ()))?;
+                    }
+                    Err(GateError::Busy) => self.give_up(own, deadline)?,
                     Err(error) => return Err(error.into()),
                 },
-                Err(TimedOut) => self.give_up(own)?,
+                Err(TimedOut) => self.give_up(own, deadline)?,
             }
         }
     }
 
-    fn give_up(&self, own: u64) -> Result<(), GateError> {
-        self.state.update(|state| (State::read(state).give_up(own), ()))
+    fn give_up(&self, own: u64, deadline: Option<Instant>) -> Result<(), GateError> {
+        self.state.update_by(deadline, |state| (State::read(state).give_up(own), ()))
     }
 
     /// Breaks the barrier: everybody who waits, and whoever comes before a [`reset`](Self::reset), gets an error.
     ///
+    /// Waits only while another process is stopped or descheduled inside a change: microseconds, unless it is SIGSTOPped.
+    ///
     /// # Errors
     /// [`BarrierError::Corrupt`] if the shared memory was overwritten.
     pub fn abort(&self) -> Result<(), BarrierError> {
-        Ok(self.state.update(|state| (State::read(state).broken(), ()))?)
+        self.abort_by(None)
     }
 
-    /// Makes the barrier new: everybody who waits gets an error, whoever comes later does not.
+    fn abort_by(&self, deadline: Option<Instant>) -> Result<(), BarrierError> {
+        Ok(self.state.update_by(deadline, |state| (State::read(state).broken(), ()))?)
+    }
+
+    /// Makes the barrier new: everybody who waits gets an error, whoever comes later does not. Waits as [`Barrier::abort`] does.
     ///
     /// # Errors
     /// [`BarrierError::Corrupt`] if the shared memory was overwritten.

@@ -177,7 +177,9 @@ impl Condition {
 
     /// As [`Condition::wait`], but waits for a notification at most for `timeout`, never less; also whether there was one.
     ///
-    /// The lock is waited for as long as it takes, also after the time-out.
+    /// The lock is waited for as long as it takes, also after the time-out; so is the gate in which all are notified if
+    /// its owner died. Where another process is stopped (SIGSTOP) inside a change of the condition, the wait ends 100 ms
+    /// after the time-out as one that was not notified, and is counted until all are notified, or never began.
     ///
     /// # Errors
     /// As for [`Condition::wait`].
@@ -228,8 +230,10 @@ impl Condition {
         if !guard.is_of(&self.lock) {
             return (Err(LockError::OtherLock(guard)), false);
         }
-        let ticket = match self.state.update(|state| State::read(state).draw()) {
+        let ticket = match self.state.update_by(deadline, |state| State::read(state).draw()) {
             Ok(ticket) => ticket,
+            // One is stopped with the gate in its hands. No ticket, no wait, and the lock was never released.
+            Err(GateError::Busy) => return (Ok(guard), false),
             Err(error) => return (Err(error.into()), false),
         };
         reach(Point::TicketDrawn);
@@ -242,8 +246,12 @@ impl Condition {
             reach(Point::Relocked);
             // A lock that was not obtained ends the wait, too.
             let ends = timed_out || relocked.is_err();
-            match self.state.update(|state| State::read(state).leave(ticket, ends)) {
+            match self.state.update_by(deadline, |state| State::read(state).leave(ticket, ends)) {
                 Ok(Some(notified)) => return (relocked, notified),
+                // The ticket stays, as that of one that was killed; if a token is for it, another one takes that.
+                Err(GateError::Busy) => {
+                    return (relocked, State::read(self.state.peek()).is_released(ticket));
+                }
                 // Another one took the token meanwhile.
                 Ok(None) => {}
                 Err(error) => return (Err(error.into()), false),
@@ -252,6 +260,8 @@ impl Condition {
     }
 
     /// Wakes one of those that wait. Need not hold the lock, but should, so that what they wait for cannot change meanwhile.
+    ///
+    /// Waits only while another process is stopped or descheduled inside a change: microseconds, unless it is SIGSTOPped.
     ///
     /// # Errors
     /// [`GateError::Corrupt`] if the shared memory was overwritten.

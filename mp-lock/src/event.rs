@@ -60,13 +60,15 @@ impl Event {
 
     /// Sets it: everybody who waits goes on, also if it is cleared again at once. Never waits for them.
     ///
+    /// Waits only while another process is stopped or descheduled inside a change: microseconds, unless it is SIGSTOPped.
+    ///
     /// # Errors
     /// [`GateError::Corrupt`] if the shared memory was overwritten.
     pub fn set(&self) -> Result<(), GateError> {
         self.0.update(|state| (set(state), ()))
     }
 
-    /// Clears it: whoever begins to wait from now on waits until it is set again.
+    /// Clears it: whoever begins to wait from now on waits until it is set again. Waits as [`Event::set`] does.
     ///
     /// # Errors
     /// [`GateError::Corrupt`] if the shared memory was overwritten.

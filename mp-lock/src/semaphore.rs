@@ -141,7 +141,9 @@ impl Semaphore {
         }
     }
 
-    /// Gives a permit, whether this process has acquired one or not. Never blocks. Python: `release()`.
+    /// Gives a permit, whether this process has acquired one or not. Python: `release()`.
+    ///
+    /// Waits only while another process is stopped or descheduled inside a change: microseconds, unless it is SIGSTOPped.
     ///
     /// # Errors
     /// [`SemaphoreError::TooManyReleases`] of a bounded semaphore.

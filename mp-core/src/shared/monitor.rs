@@ -67,6 +67,8 @@ impl<const N: usize> Monitor<N> {
     ///
     /// `change` runs while the gate is held: it must compute, and do nothing else.
     ///
+    /// Waits only while another process is stopped or descheduled inside a change: microseconds, unless it is SIGSTOPped.
+    ///
     /// # Errors
     /// [`GateError::Corrupt`] if the memory was overwritten.
     #[inline]
@@ -74,7 +76,12 @@ impl<const N: usize> Monitor<N> {
         self.update_by(None, change)
     }
 
-    fn update_by<R>(
+    /// As [`Monitor::update`], but gives up 100 ms after `deadline`, or after now if that is later.
+    ///
+    /// # Errors
+    /// [`GateError::Busy`] then, and nothing was changed: another process is stopped inside a change.
+    /// [`GateError::Corrupt`] if the memory was overwritten.
+    pub fn update_by<R>(
         &self,
         deadline: Option<Instant>,
         change: impl FnOnce([u64; N]) -> (Change<N>, R),

@@ -8,7 +8,8 @@ use mp_core::{
     spawn, test_init,
 };
 use mp_lock::{
-    Array, Barrier, Condition, Event, Lock, LockError, RLock, RwLock, Semaphore, SemaphoreError, Value,
+    Array, Barrier, BarrierError, Condition, Event, Lock, LockError, RLock, RwLock, Semaphore,
+    SemaphoreError, Value,
 };
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
@@ -273,7 +274,6 @@ fn one_that_waits_for_an_event_may_die_anywhere() {
 /// all is as before.
 #[test]
 fn a_party_of_a_barrier_may_die_anywhere() {
-    const LONG: Duration = Duration::from_secs(60);
     test_init!();
     let arrive = |barrier: Barrier, point: Point| {
         arm(point, 1);
@@ -406,6 +406,17 @@ fn one_that_waits_may_be_stopped_anywhere() {
     }
 }
 
+fn until_stopped<T>(child: &Child<T>) {
+    let stat = format!("/proc/{}/stat", child.pid());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        std::thread::yield_now();
+    }
+}
+
+fn go_on<T>(child: &Child<T>) {
+    kill_process(Pid::from_raw(child.pid().cast_signed()).unwrap(), Signal::CONT).unwrap();
+}
+
 /// One that is stopped while it holds a gate holds up what has no deadline; what has one ends, late by the grace at most.
 #[test]
 fn a_time_out_ends_although_a_gate_is_held_by_one_that_is_stopped() {
@@ -416,13 +427,91 @@ fn a_time_out_ends_although_a_gate_is_held_by_one_that_is_stopped() {
         semaphore.acquire().unwrap();
     };
     let stopped = spawn(stop, (semaphore.clone(),)).unwrap();
-    let stat = format!("/proc/{}/stat", stopped.pid());
-    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
-        std::thread::yield_now();
-    }
+    until_stopped(&stopped);
     assert_eq!(semaphore.acquire_timeout(Duration::from_millis(50)), Err(SemaphoreError::Busy));
-    kill_process(Pid::from_raw(stopped.pid().cast_signed()).unwrap(), Signal::CONT).unwrap();
+    go_on(&stopped);
     stopped.join().unwrap();
     semaphore.acquire_timeout(Duration::from_millis(50)).unwrap();
     assert_eq!(semaphore.value(), 3);
+}
+
+const MOMENT: Duration = Duration::from_millis(50);
+/// Until then another one has been stopped, also on a busy machine.
+const STOPPED_BY: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(60);
+
+/// As a party that arrives, and as one that has arrived and gives up.
+#[test]
+fn a_time_out_at_a_barrier_ends_although_a_party_is_stopped_in_its_gate() {
+    test_init!();
+    let times_out =
+        |barrier: Barrier, timeout: Duration| barrier.wait_timeout(timeout) == Err(BarrierError::TimedOut);
+    let passes = |barrier: Barrier| barrier.wait_timeout(LONG).is_ok();
+    for has_arrived in [false, true] {
+        let barrier = Barrier::new(3).unwrap();
+        let late = has_arrived.then(|| spawn(times_out, (barrier.clone(), STOPPED_BY)).unwrap());
+        while has_arrived && barrier.waiting() == 0 {
+            std::thread::yield_now();
+        }
+        let stop = |barrier: Barrier| {
+            arm_stop(Point::SlotWritten, 1);
+            barrier.wait_timeout(LONG).is_ok()
+        };
+        let stopped = spawn(stop, (barrier.clone(),)).unwrap();
+        until_stopped(&stopped);
+        let early = spawn(times_out, (barrier.clone(), MOMENT)).unwrap();
+        assert!(early.join_timeout(LONG).unwrap());
+        if let Some(late) = &late {
+            assert!(late.join_timeout(LONG).unwrap());
+        }
+        // Whoever had arrived stays counted, the others never came; nothing is broken.
+        assert!(!barrier.is_broken());
+        go_on(&stopped);
+        while barrier.waiting() < 1 + u32::from(has_arrived) {
+            std::thread::yield_now();
+        }
+        let rest: Vec<_> = (0..if has_arrived { 1 } else { 2 })
+            .map(|_| spawn(passes, (barrier.clone(),)).unwrap())
+            .collect();
+        for party in rest {
+            assert!(party.join().unwrap());
+        }
+        assert!(stopped.join().unwrap());
+    }
+}
+
+/// Before its ticket was drawn, and when it leaves.
+#[test]
+fn a_time_out_of_a_condition_ends_although_a_notifier_is_stopped_in_its_gate() {
+    test_init!();
+    let wait = |condition: Condition, timeout: Duration| {
+        let (relocked, notified) = condition.wait_timeout(condition.lock().unwrap(), timeout);
+        drop(relocked.unwrap());
+        notified
+    };
+    let condition = Condition::new().unwrap();
+    let late = spawn(wait, (condition.clone(), STOPPED_BY)).unwrap();
+    while condition.waiters() == 0 {
+        std::thread::yield_now();
+    }
+    let stop = |condition: Condition| {
+        arm_stop(Point::GateLocked, 1);
+        condition.notify_one().unwrap();
+    };
+    let stopped = spawn(stop, (condition.clone(),)).unwrap();
+    until_stopped(&stopped);
+    let early = spawn(wait, (condition.clone(), MOMENT)).unwrap();
+    assert!(!early.join_timeout(LONG).unwrap());
+    assert!(!late.join_timeout(LONG).unwrap());
+    // Its ticket is still there, and gone with a notification of as many as wait.
+    assert_eq!(condition.waiters(), 1);
+    go_on(&stopped);
+    stopped.join().unwrap();
+    assert_eq!(condition.waiters(), 0);
+    let waiter = spawn(wait, (condition.clone(), LONG)).unwrap();
+    while condition.waiters() == 0 {
+        std::thread::yield_now();
+    }
+    condition.notify_one().unwrap();
+    assert!(waiter.join().unwrap());
 }
