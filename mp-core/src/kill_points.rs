@@ -208,7 +208,17 @@ pub fn interruptible(signal: i32) {
 /// What the kernel says.
 #[cfg(feature = "kill-points")]
 pub fn fork_and_wait() -> std::io::Result<()> {
-    crate::sys::fork::fork_and_wait(false)
+    fork_and(|| ()).map(drop)
+}
+
+/// Forks a process as a program does that knows nothing of this one: it does `work` and ends. Waits for that; whether it
+/// ended without a panic or a signal.
+///
+/// # Errors
+/// What the kernel says.
+#[cfg(feature = "kill-points")]
+pub fn fork_and(work: impl FnOnce()) -> std::io::Result<bool> {
+    crate::sys::fork::fork_and(work)
 }
 
 /// From now on a system call of the calling thread kills it (not its process), unless it reads, writes or exits: for tests
@@ -227,7 +237,7 @@ pub fn forbid_system_calls() -> std::io::Result<()> {
 /// What the kernel says.
 #[cfg(feature = "kill-points")]
 pub fn fork_and_exit() -> std::io::Result<()> {
-    crate::sys::fork::fork_and_wait(true)
+    fork_and(|| std::process::exit(0)).map(drop)
 }
 
 /// Closes standard input, output and error of this process, as some daemons do.

@@ -71,7 +71,10 @@ pub struct WriteGuard<'a> {
 
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        self.lock.note_writing(false);
+        // In a fork of the process that writes nothing is held, and nothing was ended.
+        if self.lock.gate.is_own() {
+            self.lock.note_writing(false);
+        }
     }
 }
 

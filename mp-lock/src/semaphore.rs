@@ -66,12 +66,18 @@ pub struct Semaphore {
 /// A permit, given back when this is dropped.
 #[derive(Debug)]
 #[must_use = "the permit is given back when this is dropped"]
-pub struct Permit<'a>(&'a Semaphore);
+pub struct Permit<'a> {
+    semaphore: &'a Semaphore,
+    /// The process that took it: a fork of it has none to give back.
+    pid: u32,
+}
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         // Fails only for a semaphore that somebody else has released too often, or whose memory is corrupt.
-        let _ = self.0.release();
+        if self.pid == std::process::id() {
+            let _ = self.semaphore.release();
+        }
     }
 }
 
@@ -130,7 +136,7 @@ impl Semaphore {
     /// # Errors
     /// As for [`Semaphore::acquire`].
     pub fn permit(&self) -> Result<Permit<'_>, SemaphoreError> {
-        self.acquire().map(|()| Permit(self))
+        self.acquire().map(|()| Permit { semaphore: self, pid: std::process::id() })
     }
 
     fn acquire_until(&self, deadline: Option<Instant>) -> Result<(), SemaphoreError> {

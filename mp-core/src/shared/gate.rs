@@ -103,6 +103,22 @@ impl Gate {
         }
     }
 
+    /// Whether the calling thread holds it; without a system call. For what a guard does before it frees the gate: a fork
+    /// copies guards into a process that holds nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        // Only what is held by somebody alive is asked for: taking it would swallow the report of a death.
+        matches!(self.mutex.held(), Held::By(_))
+            && match self.mutex.try_lock() {
+                Ok(_) => {
+                    self.mutex.unlock();
+                    false
+                }
+                Err(refused) => refused == Refused::Deadlock,
+            }
+    }
+
     /// Who holds it at this moment, without taking it: what the kernel itself goes by.
     #[must_use]
     pub fn holder(&self) -> Holder {
@@ -268,6 +284,9 @@ impl ReentrantGateGuard<'_> {
 
 impl Drop for ReentrantGateGuard<'_> {
     fn drop(&mut self) {
+        if !self.gate.gate.is_own() {
+            return;
+        }
         let depth = self.gate.depth.load(Ordering::Relaxed).saturating_sub(1);
         self.gate.depth.store(depth, Ordering::Relaxed);
         if depth == 0 {

@@ -25,6 +25,8 @@ use super::Parts;
 /// This process's part in keeping and answering to a name; one per block, however many handles there are.
 pub(super) struct Host {
     shared: Arc<Shared>,
+    /// The process whose thread it is: one that was forked from it has none, and keeps the name until it ends.
+    pid: u32,
     /// Closed to end the thread.
     end: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
@@ -43,8 +45,11 @@ impl Host {
     pub(super) fn of(region: Region, name: &str, listener: Arc<OwnedFd>) -> std::io::Result<Arc<Self>> {
         let mut hosts = HOSTS.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.retain(|host| host.strong_count() > 0);
-        if let Some(host) =
-            hosts.iter().filter_map(Weak::upgrade).find(|host| host.shared.region.same_as(&region))
+        let pid = std::process::id();
+        if let Some(host) = hosts
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|host| host.pid == pid && host.shared.region.same_as(&region))
         {
             return Ok(host);
         }
@@ -59,7 +64,7 @@ impl Host {
             .name("mp-memory".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || serving.serve(listener, &ended))?;
-        let host = Arc::new(Self { shared, end: Some(end), thread: Some(thread) });
+        let host = Arc::new(Self { shared, pid, end: Some(end), thread: Some(thread) });
         hosts.push(Arc::downgrade(&host));
         Ok(host)
     }
@@ -84,9 +89,13 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        let thread = self.thread.take();
+        if self.pid != std::process::id() {
+            return std::mem::forget(thread);
+        }
         drop(self.end.take());
         // It sleeps for this, and whatever else it does is done in moments. Afterwards the name is free.
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = thread {
             let _ = thread.join();
         }
     }

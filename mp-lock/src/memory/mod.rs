@@ -19,7 +19,7 @@ use mp_core::{
     os::{
         event::{PollFd, PollFlags, poll},
         fd::OwnedFd,
-        io::{Errno, retry_on_intr},
+        io::Errno,
         net::{
             AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
             listen, shutdown, socket_with,
@@ -315,9 +315,17 @@ fn listen_at(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
 
 fn connect_to(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
     let socket = socket(SocketFlags::empty())?;
-    set_socket_timeout(&socket, Timeout::Send, Some(ANSWER))?;
-    retry_on_intr(|| connect(&socket, address))?;
-    Ok(socket)
+    let give_up = Instant::now() + ANSWER;
+    loop {
+        // A signal begins the wait anew: for what is left of it, so that one that comes again and again does not prolong it.
+        let left = give_up.saturating_duration_since(Instant::now());
+        set_socket_timeout(&socket, Timeout::Send, Some(left.max(Duration::from_micros(1))))?;
+        match connect(&socket, address) {
+            Err(Errno::INTR) if !left.is_zero() => {}
+            Err(Errno::INTR) => return Err(Errno::AGAIN),
+            outcome => return outcome.map(|()| socket),
+        }
+    }
 }
 
 fn is_shut(listener: &OwnedFd) -> bool {
@@ -329,9 +337,17 @@ fn is_shut(listener: &OwnedFd) -> bool {
 /// The answer; `None` if there is none in time.
 fn receive(socket: &OwnedFd) -> std::io::Result<Option<SharedMemory>> {
     let mut ready = [PollFd::new(socket, PollFlags::IN)];
-    let wait = Timespec { tv_sec: 0, tv_nsec: ANSWER.as_nanos() as i64 };
-    if retry_on_intr(|| poll(&mut ready, Some(&wait)))? == 0 {
-        return Ok(None);
+    let give_up = Instant::now() + ANSWER;
+    loop {
+        let left = give_up.saturating_duration_since(Instant::now());
+        let wait = Timespec { tv_sec: 0, tv_nsec: left.as_nanos() as i64 };
+        match poll(&mut ready, Some(&wait)) {
+            // As in `connect_to`.
+            Err(Errno::INTR) if !left.is_zero() => {}
+            Ok(0) | Err(Errno::INTR) => return Ok(None),
+            Ok(_) => break,
+            Err(errno) => return Err(errno.into()),
+        }
     }
     let mut bytes = Vec::new();
     match fds::recv_up_to(64 * 1024, socket, &mut bytes, RecvFlags::DONTWAIT) {

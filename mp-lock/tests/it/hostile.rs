@@ -4,13 +4,13 @@ use std::{mem::forget, thread, time::Duration};
 
 use mp_core::{
     Process,
-    kill_points::fork_and_wait,
+    kill_points::{fork_and, fork_and_wait},
     shared::Region,
     spawn, test_init,
     transfer::{Handle, decode_front, encode},
 };
 use mp_lock::{
-    Array, Barrier, Condition, Event, Lock, LockError, MemoryError, RLock, RegionError, Semaphore,
+    Array, Barrier, Condition, Event, Lock, LockError, MemoryError, RLock, RegionError, RwLock, Semaphore,
     SharedMemory, Value,
 };
 use serde::Serialize;
@@ -64,6 +64,30 @@ fn a_fork_neither_takes_nor_frees_what_its_parent_holds() {
         assert!(lock.lock().is_ok() && rlock.lock().is_ok());
     };
     spawn(hold_and_fork, ()).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_fork_that_drops_guards_gives_nothing_back() {
+    test_init!();
+    // In a process of its own: the fork copies all threads' locks of libc.
+    let hold_and_fork = || {
+        let (rlock, rwlock) = (RLock::new().unwrap(), RwLock::new().unwrap());
+        let semaphore = Semaphore::new(1).unwrap();
+        let mut guards = Some((
+            (rlock.lock().unwrap(), rlock.lock().unwrap()),
+            rwlock.write().unwrap(),
+            semaphore.permit().unwrap(),
+        ));
+        assert!(fork_and(|| drop(guards.take())).unwrap());
+        assert_eq!((rlock.depth(), semaphore.value()), (2, 0));
+        // Its death as it writes is still reported: the thread ends with what it has forgotten.
+        forget(guards);
+        (rlock, rwlock)
+    };
+    let held = spawn(hold_and_fork, ()).unwrap().join().unwrap();
+    let (rlock, rwlock) = held;
+    drop(rlock.lock().unwrap_err().recover().unwrap());
+    drop(rwlock.write().unwrap_err().recover().unwrap());
 }
 
 #[test]

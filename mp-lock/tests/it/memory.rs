@@ -1,8 +1,14 @@
 //! Python's scenarios for shared memory blocks, and what a name leaves behind: nothing.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
-use mp_core::{spawn, test_init};
+use mp_core::{
+    kill_points::{fork_and, interruptible},
+    spawn, test_init,
+};
 use mp_lock::{MemoryError, Semaphore, SharedMemory};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -177,6 +183,52 @@ fn a_user_that_is_stopped_is_passed_over() {
     kill_process(pid, Signal::CONT).unwrap();
     go.release().unwrap();
     user.join().unwrap();
+}
+
+#[test]
+fn a_fork_may_drop_a_named_block() {
+    test_init!();
+    // In a process of its own, which has no other threads than the block's.
+    let fork = |name: String| {
+        let mut block = Some(SharedMemory::create(&name, 8).unwrap());
+        assert!(fork_and(|| drop(block.take())).unwrap());
+        assert!(SharedMemory::attach(&name).is_ok());
+        drop(block);
+        is_missing(&name)
+    };
+    assert!(spawn(fork, (unique("forked"),)).unwrap().join().unwrap());
+}
+
+/// Its only user is stopped, and signals come all the time to the one that asks: it gives up all the same.
+#[test]
+fn signals_do_not_prolong_the_search_for_a_user_that_answers() {
+    test_init!();
+    let (name, created) = (unique("pestered"), Semaphore::new(0).unwrap());
+    let create = |name: String, created: Semaphore| {
+        let _block = SharedMemory::create(&name, 8).unwrap();
+        created.release().unwrap();
+        std::thread::park();
+    };
+    let user = spawn(create, (name.clone(), created.clone())).unwrap();
+    created.acquire().unwrap();
+    kill_process(Pid::from_raw(user.pid().cast_signed()).unwrap(), Signal::STOP).unwrap();
+    let (begun, ended) = (Semaphore::new(0).unwrap(), Semaphore::new(0).unwrap());
+    let find = |name: String, begun: Semaphore, ended: Semaphore| {
+        interruptible(Signal::USR1.as_raw());
+        begun.release().unwrap();
+        let is_silent = matches!(SharedMemory::attach(&name), Err(MemoryError::Silent { .. }));
+        ended.release().unwrap();
+        is_silent
+    };
+    let finder = spawn(find, (name, begun.clone(), ended.clone())).unwrap();
+    begun.acquire().unwrap();
+    let (begin, pid) = (Instant::now(), Pid::from_raw(finder.pid().cast_signed()).unwrap());
+    while ended.acquire_timeout(Duration::from_millis(5)).is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(40), "it still asks");
+        let _ = kill_process(pid, Signal::USR1);
+    }
+    assert!(finder.join().unwrap());
+    user.kill().unwrap();
 }
 
 #[test]

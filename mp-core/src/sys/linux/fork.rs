@@ -175,19 +175,21 @@ pub(crate) fn can_fork() -> Result<(), String> {
     }
 }
 
-/// Forks a process that does nothing, and waits for its end: what a start is measured against. With `hooks`, it ends as a
-/// program does that forks by itself: by `exit`, with all hooks.
+/// Forks a process as a program does that knows nothing of this one, and waits for its end: it does `work`, and nothing
+/// else. Whether it came to its end without a panic or a signal.
 #[cfg(feature = "kill-points")]
-pub(crate) fn fork_and_wait(hooks: bool) -> io::Result<()> {
-    // SAFETY: the child calls nothing but `_exit`; with `hooks` `exit`, in tests that have no other thread which could hold
-    // a lock of libc.
+pub(crate) fn fork_and(work: impl FnOnce()) -> io::Result<bool> {
+    // SAFETY: the child does nothing but `work` and `_exit`. Work that allocates or calls `exit` is for tests that have no
+    // other thread which could hold a lock of libc at this moment.
     match unsafe { libc::fork() } {
         ..0 => Err(io::Error::last_os_error()),
-        0 if hooks => std::process::exit(0),
-        0 => crate::sys::process::exit_now(0),
+        0 => {
+            let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            crate::sys::process::exit_now(i32::from(worked.is_err()))
+        }
         pid => {
-            rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()))?;
-            Ok(())
+            let ended = rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()))?;
+            Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(0)))
         }
     }
 }

@@ -139,7 +139,7 @@ pub(crate) mod fork {
     }
 
     #[cfg(feature = "kill-points")]
-    pub(crate) fn fork_and_wait(_: bool) -> io::Result<()> {
+    pub(crate) fn fork_and(_: impl FnOnce()) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
