@@ -22,8 +22,12 @@ const AHEAD: usize = 16;
 
 /// The results of [`Pool::imap`](crate::Pool::imap) and [`Pool::imap_unordered`](crate::Pool::imap_unordered).
 ///
-/// Each step reads a little of the input, so an endless input is fine, and a slow reader costs constant memory. The error of a task
-/// is an item like any other, after which the results go on.
+/// The input is read by the steps, on their thread: a step whose result is there reads nothing, any other reads chunks until its
+/// result is there or the [window](crate::Call::window) is full. So an endless input is fine, and a slow reader costs constant memory.
+/// An input whose own `next` blocks holds the step up, time-out or not: where it waits for what comes of earlier results, a window of
+/// 1 has it asked only when all of these were given.
+///
+/// The error of a task is an item like any other, after which the results go on.
 ///
 /// Dropping it reads no more of the input; tasks that were submitted run to their end.
 pub struct Imap<I, R> {
@@ -47,7 +51,8 @@ pub struct Imap<I, R> {
 impl<I, R> Imap<I, R> {
     pub(crate) fn new(engine: Arc<Engine>, job: Arc<Job>, input: I, ordered: bool) -> Result<Self, Error> {
         let chunk = job.options.chunk_size.map_or(1, |size| size.get());
-        let window = job.options.window.map_or(AHEAD * engine.size() * chunk, |window| window.get());
+        let window =
+            job.options.window.map_or((AHEAD * engine.size()).saturating_mul(chunk), |window| window.get());
         Ok(Self {
             _underway: engine.underway()?,
             engine,
@@ -70,8 +75,8 @@ where
     I::Item: Serialize + DeserializeOwned,
     R: DeserializeOwned,
 {
-    /// As `next`, but gives up after `timeout`, never earlier, with [`Error::TimedOut`], after which the results go on. Python:
-    /// `next(timeout)`.
+    /// As `next`, but gives up after `timeout`, never earlier, with [`Error::TimedOut`], after which the results go on. It cannot
+    /// interrupt the input's own `next`. Python: `next(timeout)`.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<Result<R, Error>> {
         self.next_until(Instant::now().checked_add(timeout))
     }
@@ -83,58 +88,73 @@ where
         self.engine.cancel(&self.job);
     }
 
-    fn read_ahead(&mut self) {
-        while self.read - self.given + self.chunk <= self.window && self.input.is_some() {
-            if let Some(error) = self.engine.over() {
-                // What was submitted has ended; there will be no more.
-                self.input = None;
-                self.job.fail(error);
-                return;
-            }
-            let mut items = Vec::with_capacity(self.chunk);
-            let mut panicked = None;
-            while items.len() < self.chunk
-                && let Some(input) = &mut self.input
-            {
-                match catch_panic(|| input.next()) {
-                    Ok(Some(item)) => items.push(item),
-                    Ok(None) => self.input = None,
-                    Err(report) => {
-                        self.input = None;
-                        panicked = Some(report);
-                    }
+    /// Reads one chunk ahead, if the window has room; whether there may be more to read.
+    fn read_ahead(&mut self) -> bool {
+        if self.input.is_none() || (self.read - self.given).saturating_add(self.chunk) > self.window {
+            return false;
+        }
+        if let Some(error) = self.engine.over() {
+            // What was submitted has ended; there will be no more.
+            self.input = None;
+            self.job.fail(error);
+            return false;
+        }
+        // A size that the caller made up is no reason to run out of memory.
+        let mut items = Vec::with_capacity(self.chunk.min(1 << 14));
+        let mut panicked = None;
+        while items.len() < self.chunk
+            && let Some(input) = &mut self.input
+        {
+            match catch_panic(|| input.next()) {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => self.input = None,
+                Err(report) => {
+                    self.input = None;
+                    panicked = Some(report);
                 }
             }
-            submit_items(&self.engine, &self.job, self.read, &items);
-            self.read += items.len();
-            if let Some(report) = panicked {
-                self.engine.end(&self.job, self.read, End::Input(report));
-                self.read += 1;
-            }
         }
+        submit_items(&self.engine, &self.job, self.read, &items);
+        self.read += items.len();
+        if let Some(report) = panicked {
+            self.engine.end(&self.job, self.read, End::Input(report));
+            self.read += 1;
+        }
+        true
+    }
+
+    /// The next result, if it is there.
+    fn take(&mut self) -> Option<Result<R, Error>> {
+        for ends in self.job.take() {
+            let mut index = ends.first;
+            ends.decode(|result| {
+                self.ready.insert(index, result);
+                index += 1;
+            });
+        }
+        let result = if self.ordered {
+            self.ready.remove(&self.given)
+        } else {
+            self.ready.pop_first().map(|(_, result)| result)
+        }?;
+        self.given += 1;
+        Some(result.map_err(Error::Task))
     }
 
     fn next_until(&mut self, deadline: Option<Instant>) -> Option<Result<R, Error>> {
         loop {
             let seen = self.job.ended();
-            for ends in self.job.take() {
-                let mut index = ends.first;
-                ends.decode(|result| {
-                    self.ready.insert(index, result);
-                    index += 1;
-                });
+            if let Some(result) = self.take() {
+                return Some(result);
             }
-            let found = if self.ordered {
-                self.ready.remove(&self.given)
-            } else {
-                self.ready.pop_first().map(|(_, result)| result)
-            };
-            if let Some(result) = found {
-                self.given += 1;
-                self.read_ahead();
-                return Some(result.map_err(Error::Task));
+            if self.read_ahead() {
+                // The input may block the next time: what has come until now comes first.
+                self.engine.glance();
+                if self.job.ended() == seen && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return Some(Err(Error::TimedOut));
+                }
+                continue;
             }
-            self.read_ahead();
             if self.input.is_none() && self.given == self.read {
                 // Its end is told once.
                 let over = std::mem::replace(&mut self.over, true);
