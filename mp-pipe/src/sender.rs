@@ -16,7 +16,7 @@ use mp_core::{
         net::SendFlags,
         time::{ClockId, Timespec, clock_gettime},
     },
-    shared::{PutError, Ring, Wake},
+    shared::{Entry, PutError, Ring, Wake},
     transfer::{self, Fd, Handle},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -276,8 +276,9 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if !*self.travelled.get_mut() {
             let bell = || drop(fds::send(&self.socket, &[], &[], SendFlags::DONTWAIT));
-            // A corrupt ring has no end to be marked.
-            let _ = self.ring.close(Wake::Bell(&bell));
+            // A corrupt ring has no end to be marked. If one that is stopped holds the gate, the end of the socket will do,
+            // as after a death.
+            let _ = self.ring.close_by(Entry::Soon, Wake::Bell(&bell));
         }
     }
 }

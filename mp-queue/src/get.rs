@@ -5,7 +5,7 @@ use std::{io, marker::PhantomData, time::Duration};
 use mp_core::{
     fds::Bundle,
     os::fd::OwnedFd,
-    shared::{Got, LastTaken, Taking},
+    shared::{Entry, Got, LastTaken, Taking},
     transfer,
 };
 use serde::de::DeserializeOwned;
@@ -70,7 +70,8 @@ impl<T: DeserializeOwned> Queue<T> {
     /// Gets the next message if there is one; does not wait. Python: `get_nowait()`.
     ///
     /// # Errors
-    /// [`GetError::Empty`] if there is none; else as [`Queue::get`].
+    /// [`GetError::Empty`] if there is none, or if another one is at a get of its own for longer than some milliseconds
+    /// (it is stopped, or its message is huge); else as [`Queue::get`].
     ///
     /// ```
     /// # use mp_queue::{GetError, Queue};
@@ -192,7 +193,7 @@ impl<T: DeserializeOwned> Queue<T> {
         let got = match patience {
             Patience::None => self
                 .ring
-                .try_get_many(&mut many.bytes, &mut many.ends, max, &mut taking)?
+                .try_get_many(&mut many.bytes, &mut many.ends, max, Entry::Soon, &mut taking)?
                 .ok_or(GetError::Empty)?,
             _ => {
                 self.ring.get_many(&mut many.bytes, &mut many.ends, max, patience.deadline(), &mut taking)?
@@ -271,7 +272,7 @@ impl<T> Queue<T> {
     ) -> Result<Vec<OwnedFd>, GetError> {
         let mut taking = Collecting { lane: &self.lane, signs, fds: Vec::new() };
         let tag = match patience {
-            Patience::None => self.ring.try_get_by(into, &mut taking)?.ok_or(GetError::Empty)?,
+            Patience::None => self.ring.try_get_by(into, Entry::Soon, &mut taking)?.ok_or(GetError::Empty)?,
             _ => self.ring.get_by(into, patience.deadline(), &mut taking)?,
         };
         if tag == 0 {

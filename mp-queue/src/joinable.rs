@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::shared::RegionError;
+use mp_core::shared::{self, Entry, RegionError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -193,8 +193,9 @@ impl<T> JoinableQueue<T> {
     fn join_until(&self, deadline: Option<Instant>) -> Result<(), JoinError> {
         let ring = &self.queue.ring;
         let look = || {
-            let lost = match self.ledger.bury(ring) {
+            let lost = match self.ledger.bury(ring, Entry::By(deadline)) {
                 Ok(lost) => lost,
+                Err(shared::GetError::Empty) => return None,
                 Err(_) => return Some(Err(JoinError::Corrupt)),
             };
             match self.ledger.unfinished(ring) {
@@ -268,8 +269,8 @@ impl<T: Serialize> JoinableQueue<T> {
 }
 
 impl<T: DeserializeOwned> JoinableQueue<T> {
-    fn signature(&self) -> Result<Signature<'_>, GetError> {
-        self.ledger.signature(&self.queue.ring)?.ok_or(GetError::TooManyConsumers)
+    fn signature(&self, patience: Patience) -> Result<Signature<'_>, GetError> {
+        self.ledger.signature(&self.queue.ring, patience.entry())?.ok_or(GetError::TooManyConsumers)
     }
 
     /// See [`Queue::get`]; this process then owes a [`task_done`](Self::task_done).
@@ -278,7 +279,7 @@ impl<T: DeserializeOwned> JoinableQueue<T> {
     /// As for [`Queue::get`]; [`GetError::TooManyConsumers`] if more than 1000 living processes have got messages of this
     /// queue.
     pub fn get(&self) -> Result<T, GetError> {
-        self.queue.get_patiently(Patience::Endless, &self.signature()?)
+        self.queue.get_patiently(Patience::Endless, &self.signature(Patience::Endless)?)
     }
 
     /// See [`Queue::try_get`] and [`JoinableQueue::get`].
@@ -286,7 +287,7 @@ impl<T: DeserializeOwned> JoinableQueue<T> {
     /// # Errors
     /// As for [`Queue::try_get`] and [`JoinableQueue::get`].
     pub fn try_get(&self) -> Result<T, GetError> {
-        self.queue.get_patiently(Patience::None, &self.signature()?)
+        self.queue.get_patiently(Patience::None, &self.signature(Patience::None)?)
     }
 
     /// See [`Queue::get_timeout`] and [`JoinableQueue::get`].
@@ -294,7 +295,8 @@ impl<T: DeserializeOwned> JoinableQueue<T> {
     /// # Errors
     /// As for [`Queue::get_timeout`] and [`JoinableQueue::get`].
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
-        self.queue.get_patiently(Patience::of(timeout), &self.signature()?)
+        let patience = Patience::of(timeout);
+        self.queue.get_patiently(patience, &self.signature(patience)?)
     }
 
     /// See [`Queue::get_many`]; this process then owes a [`task_done`](Self::task_done) for each.
@@ -302,7 +304,7 @@ impl<T: DeserializeOwned> JoinableQueue<T> {
     /// # Errors
     /// As for [`Queue::get_many`] and [`JoinableQueue::get`].
     pub fn get_many(&self, max: usize) -> Result<Many<T>, GetError> {
-        self.queue.get_many_patiently(max, Patience::Endless, &self.signature()?)
+        self.queue.get_many_patiently(max, Patience::Endless, &self.signature(Patience::Endless)?)
     }
 }
 

@@ -32,7 +32,7 @@ use mp_core::{
         process::{Pid, PidfdFlags, pidfd_open},
         time::Timespec,
     },
-    shared::{GetError, LastTaken, RegionError, Ring, Slot, Word},
+    shared::{Entry, GetError, LastTaken, RegionError, Ring, Slot, Word},
 };
 use serde::{Deserialize, Serialize};
 
@@ -103,12 +103,12 @@ impl Ledger {
     ///
     /// # Errors
     /// The ring's; `None` if there is no row left.
-    pub(crate) fn signature(&self, ring: &Ring) -> Result<Option<Signature<'_>>, GetError> {
+    pub(crate) fn signature(&self, ring: &Ring, entry: Entry) -> Result<Option<Signature<'_>>, GetError> {
         let own = self.own.load(Relaxed) as u16;
         if own != 0 {
             return Ok(Some(Signature { ledger: self, row: own }));
         }
-        let row = ring.with_last_taken(|last| {
+        let row = ring.with_last_taken(entry, |last| {
             self.settle(last);
             self.claim_row(identity(std::process::id()))
         })?;
@@ -141,8 +141,8 @@ impl Ledger {
     /// # Errors
     /// The ring's.
     pub(crate) fn task_done(&self, ring: &Ring) -> Result<bool, GetError> {
-        let Some(Signature { row, .. }) = self.signature(ring)? else { return Ok(false) };
-        ring.with_last_taken(|last| {
+        let Some(Signature { row, .. }) = self.signature(ring, Entry::By(None))? else { return Ok(false) };
+        ring.with_last_taken(Entry::By(None), |last| {
             self.settle(last);
             let row = &self.rows[usize::from(row).min(ROWS - 1)];
             if outstanding(row) == 0 {
@@ -174,8 +174,8 @@ impl Ledger {
     ///
     /// # Errors
     /// The ring's.
-    pub(crate) fn bury(&self, ring: &Ring) -> Result<u64, GetError> {
-        let suspects: Vec<&Row> = ring.with_last_taken(|last| {
+    pub(crate) fn bury(&self, ring: &Ring, entry: Entry) -> Result<u64, GetError> {
+        let suspects: Vec<&Row> = ring.with_last_taken(entry, |last| {
             self.settle(last);
             self.in_use().filter(|row| outstanding(row) != 0).collect()
         })?;
@@ -185,7 +185,7 @@ impl Ledger {
             .map(|row| (row, row[OWNER].load(Relaxed)))
             .filter(|(_, owner)| is_dead(*owner));
         for (row, owner) in dead.collect::<Vec<_>>() {
-            ring.with_last_taken(|last| {
+            ring.with_last_taken(entry, |last| {
                 self.settle(last);
                 if row[OWNER].load(Relaxed) == owner {
                     declare_lost(row);

@@ -8,7 +8,7 @@ use std::{
 
 use mp_core::{
     fds::Bundle,
-    shared::{Batch, Wake},
+    shared::{Batch, Entry, Wake},
     transfer::{self, Handle},
 };
 use serde::Serialize;
@@ -38,6 +38,14 @@ impl Patience {
     /// Until `timeout` from now; endless if the clock does not reach that far.
     pub(crate) fn of(timeout: Duration) -> Self {
         Instant::now().checked_add(timeout).map_or(Self::Endless, Self::Until)
+    }
+
+    /// How long to wait for one that holds a gate.
+    pub(crate) fn entry(self) -> Entry {
+        match self {
+            Self::None => Entry::Soon,
+            _ => Entry::By(self.deadline()),
+        }
     }
 
     pub(crate) fn deadline(self) -> Option<Instant> {
@@ -75,7 +83,8 @@ impl<T: Serialize> Queue<T> {
     /// Puts `value` if there is room; does not wait for any. Python: `put_nowait()`.
     ///
     /// # Errors
-    /// [`PutError::Full`] if there is none; else as [`Queue::put`].
+    /// [`PutError::Full`] if there is none, or if another one is at a put of its own for longer than some milliseconds
+    /// (it is stopped, or its message is huge); else as [`Queue::put`].
     ///
     /// ```
     /// # use mp_queue::{PutError, Queue};

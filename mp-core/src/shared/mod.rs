@@ -28,7 +28,7 @@ pub use guarded::{Guarded, GuardedGuard};
 pub use monitor::{Change, Monitor, Wakes};
 pub(crate) use region::HEADER;
 pub use region::{Region, RegionError, Window};
-pub use ring::{Batch, GetError, Got, LastTaken, PutError, Ring, RingOptions, Taking, Wake};
+pub use ring::{Batch, Entry, GetError, Got, LastTaken, PutError, Ring, RingOptions, Taking, Wake};
 pub use word::{TimedOut, Word};
 
 #[cfg(mp_loom)]

@@ -22,7 +22,7 @@ use mp_core::{
         net::RecvFlags,
         time::Timespec,
     },
-    shared::{Ring, Slept, Waited},
+    shared::{Entry, Ring, Slept, Waited},
     transfer::{self, Fd},
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -131,7 +131,7 @@ impl<T> Receiver<T> {
         let waited = self.ring.wait_for_bell(
             deadline,
             inbox,
-            |inbox| self.take_message(inbox, into),
+            |inbox| self.take_message(inbox, into, deadline),
             |inbox| self.sleep(inbox, deadline),
         )?;
         match waited {
@@ -146,9 +146,14 @@ impl<T> Receiver<T> {
     }
 
     /// Takes the next message, if there is one: its bytes, and its descriptors.
-    fn take_message(&self, inbox: &mut Inbox, into: &mut Vec<u8>) -> Result<Option<Vec<OwnedFd>>, RecvError> {
+    fn take_message(
+        &self,
+        inbox: &mut Inbox,
+        into: &mut Vec<u8>,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Vec<OwnedFd>>, RecvError> {
         let mut fds = None;
-        let got = self.ring.try_get(into, &mut |tag| {
+        let got = self.ring.try_get(into, Entry::By(deadline), &mut |tag| {
             if tag != 0 {
                 // They were sent before the message was committed: they are here.
                 while self.take_packet(inbox, RecvFlags::DONTWAIT)? == Packet::One {}

@@ -9,7 +9,7 @@ use std::{
 
 use mp_core::{
     Process,
-    kill_points::fork_and_wait,
+    kill_points::{Point, arm_stop, fork_and_wait},
     spawn, test_init,
     transfer::{Fd, encode},
 };
@@ -208,6 +208,32 @@ fn a_stopped_receiver_lets_a_sender_time_out() {
     pidfd_send_signal(child.as_fd(), Signal::CONT).unwrap();
     drop(sender);
     assert_eq!(child.join().unwrap(), sent);
+}
+
+/// The receiver is stopped while it gives memory back, which it does under the senders' gate.
+#[test]
+fn a_receiver_stopped_inside_the_gate_lets_a_sender_time_out_and_go() {
+    test_init!();
+    fn drain(receiver: Receiver<()>) -> (usize, bool) {
+        arm_stop(Point::Noted, 1);
+        let first = receiver.recv_bytes().unwrap().len();
+        (first, matches!(receiver.recv_bytes(), Err(RecvError::Disconnected)))
+    }
+    const LARGE: usize = 40 << 20;
+    let (receiver, sender) = simplex::<()>().unwrap();
+    let child = spawn(drain, (receiver,)).unwrap();
+    let large = vec![1; LARGE];
+    sender.send_bytes(&large).unwrap();
+    let stat = format!("/proc/{}/stat", child.pid());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        std::thread::yield_now();
+    }
+    let outcome = sender.send_bytes_timeout(&large, Duration::from_millis(10));
+    assert!(matches!(outcome, Err(SendError::Full)));
+    assert!(matches!(sender.try_send_bytes(&[1]), Err(SendError::Full)));
+    drop(sender);
+    pidfd_send_signal(child.as_fd(), Signal::CONT).unwrap();
+    assert_eq!(child.join().unwrap(), (LARGE, true));
 }
 
 #[test]

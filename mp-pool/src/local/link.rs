@@ -13,7 +13,7 @@ use mp_core::{
         fd::{AsFd, OwnedFd},
         net::{RecvFlags, SendFlags},
     },
-    shared::{GetError, PutError, RegionError, Ring, RingOptions, Wake, Word},
+    shared::{Entry, GetError, PutError, RegionError, Ring, RingOptions, Wake, Word},
     transfer::{Fd, Handle},
 };
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ impl Link {
     /// Appends a message to `into` if there is one.
     pub(crate) fn try_receive(&self, into: &mut Vec<u8>) -> Result<Option<Vec<OwnedFd>>, GetError> {
         let mut fds = Vec::new();
-        match self.back.try_get(into, &mut |tag| self.collect(tag, &mut fds))? {
+        match self.back.try_get(into, Entry::By(None), &mut |tag| self.collect(tag, &mut fds))? {
             None => Ok(None),
             Some(tag) => unpack(tag, fds).map(Some),
         }

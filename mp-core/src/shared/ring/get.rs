@@ -3,7 +3,7 @@
 use std::{io, time::Instant};
 
 use super::{
-    GateGuard, GetError, JUMP, KIND, PLAIN, Ring, TAGGED, Wake, enter,
+    Entry, GateGuard, GetError, JUMP, KIND, PLAIN, Ring, TAGGED, Wake, enter,
     layout::{KEPT, Place, SEGMENTS, SMALL, State, oversized, physical, size_of_segment},
 };
 use crate::{kill_points::kill_point, sync::Ordering};
@@ -89,7 +89,8 @@ impl Ring {
         deadline: Option<Instant>,
         taking: &mut impl Taking,
     ) -> Result<u64, GetError> {
-        self.wait_for_message(deadline, || self.try_get_by(into, taking).transpose())
+        let entry = Entry::By(deadline);
+        self.wait_for_message(deadline, || self.try_get_by(into, entry, taking).transpose())
     }
 
     /// Gets messages as [`Ring::try_get_many`] does, waiting until `deadline` for the first one.
@@ -104,7 +105,8 @@ impl Ring {
         deadline: Option<Instant>,
         taking: &mut impl Taking,
     ) -> Result<Got, GetError> {
-        self.wait_for_message(deadline, || self.try_get_many(into, ends, max, taking).transpose())
+        let entry = Entry::By(deadline);
+        self.wait_for_message(deadline, || self.try_get_many(into, ends, max, entry, taking).transpose())
     }
 
     #[inline]
@@ -128,7 +130,8 @@ impl Ring {
         }
     }
 
-    /// One attempt to get; `None` if there is no message. See [`Ring::get`].
+    /// One attempt to get; `None` if there is no message, or if the consumers' gate could not be had so soon. See
+    /// [`Ring::get`].
     ///
     /// # Errors
     /// As for [`Ring::get`], but never [`GetError::Empty`].
@@ -136,9 +139,10 @@ impl Ring {
     pub fn try_get(
         &self,
         into: &mut Vec<u8>,
+        entry: Entry,
         collect: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<Option<u64>, GetError> {
-        self.try_get_by(into, &mut By(collect))
+        self.try_get_by(into, entry, &mut By(collect))
     }
 
     /// As [`Ring::try_get`], by one that may also sign.
@@ -146,12 +150,17 @@ impl Ring {
     /// # Errors
     /// As for [`Ring::try_get`].
     #[inline]
-    pub fn try_get_by(&self, into: &mut Vec<u8>, taking: &mut impl Taking) -> Result<Option<u64>, GetError> {
-        Ok(self.take(into, 1, |_| {}, taking)?.map(|got| got.tag))
+    pub fn try_get_by(
+        &self,
+        into: &mut Vec<u8>,
+        entry: Entry,
+        taking: &mut impl Taking,
+    ) -> Result<Option<u64>, GetError> {
+        Ok(self.take(into, 1, |_| {}, entry, taking)?.map(|got| got.tag))
     }
 
     /// Gets up to `max` messages that are there, under one gate and by one commit: appends them to `into`, and where each
-    /// ends to `ends`; `None` if there is none. It may be fewer than there are: a message with a tag comes alone, and
+    /// ends to `ends`; `None` if there is none, or the gate could not be had so soon. It may be fewer than there are: a message with a tag comes alone, and
     /// somewhere beyond a megabyte is an end.
     ///
     /// # Errors
@@ -161,9 +170,10 @@ impl Ring {
         into: &mut Vec<u8>,
         ends: &mut Vec<usize>,
         max: usize,
+        entry: Entry,
         taking: &mut impl Taking,
     ) -> Result<Option<Got>, GetError> {
-        self.take(into, max.max(1), |end| ends.push(end), taking)
+        self.take(into, max.max(1), |end| ends.push(end), entry, taking)
     }
 
     #[inline]
@@ -172,11 +182,12 @@ impl Ring {
         into: &mut Vec<u8>,
         max: usize,
         mut each: impl FnMut(usize),
+        entry: Entry,
         taking: &mut impl Taking,
     ) -> Result<Option<Got>, GetError> {
         let header = self.header();
         let side = &header.get;
-        let gate = enter(&side.gate)?;
+        let Some(gate) = enter(&side.gate, entry)? else { return Ok(None) };
         kill_point!(GateLocked);
         let count = side.moves.count();
         let own = side.load(count)?;

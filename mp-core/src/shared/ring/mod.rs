@@ -29,7 +29,7 @@ mod put;
 #[cfg(all(feature = "kill-points", not(mp_loom)))]
 mod scribble;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,15 @@ pub struct RingOptions {
     /// Wait for room in the smallest segment instead of growing; a message that does not fit into it waits until the
     /// ring is empty.
     pub bounded: bool,
+}
+
+/// How long to wait for a gate that another one holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry {
+    /// For some milliseconds: enough for a holder that was only descheduled, and an end for one that is stopped.
+    Soon,
+    /// At most until then, and for some milliseconds in any case; `None`: for ever.
+    By(Option<Instant>),
 }
 
 /// How producers wake a consumer that sleeps.
@@ -121,8 +130,16 @@ impl Ring {
     /// # Errors
     /// [`PutError::Corrupt`] if the shared memory was overwritten.
     pub fn close(&self, wake: Wake<'_>) -> Result<(), PutError> {
+        self.close_by(Entry::By(None), wake)
+    }
+
+    /// As [`Ring::close`], if the producers' gate can be had so soon.
+    ///
+    /// # Errors
+    /// [`PutError::Full`] if not, and the ring is as before; else as for [`Ring::close`].
+    pub fn close_by(&self, entry: Entry, wake: Wake<'_>) -> Result<(), PutError> {
         let Header { put, get, .. } = self.header();
-        let gate = enter(&put.gate)?;
+        let Some(gate) = enter(&put.gate, entry)? else { return Err(PutError::Full) };
         put.resume(wake);
         let count = put.moves.count();
         let own = put.load(count)?;
@@ -184,10 +201,11 @@ impl Ring {
     /// Runs `look` with what the last one who got something signed, while nobody else gets anything.
     ///
     /// # Errors
-    /// [`GetError::Corrupt`] if the shared memory was overwritten.
-    pub fn with_last_taken<R>(&self, look: impl FnOnce(LastTaken) -> R) -> Result<R, GetError> {
+    /// [`GetError::Empty`] if the consumers' gate could not be had so soon; [`GetError::Corrupt`] if the shared memory was
+    /// overwritten.
+    pub fn with_last_taken<R>(&self, entry: Entry, look: impl FnOnce(LastTaken) -> R) -> Result<R, GetError> {
         let side = &self.header().get;
-        let _gate = enter(&side.gate)?;
+        let Some(_gate) = enter(&side.gate, entry)? else { return Err(GetError::Empty) };
         let count = side.moves.count();
         let own = side.load(count)?;
         let items = own.ahead_of(side.items_before(count));
@@ -234,15 +252,29 @@ impl Ring {
     }
 }
 
-/// Takes the gate of a side. It is held for moments only, so it pays to look again before going to sleep over it.
+/// How long a gate is waited for at least. Its holder may have been descheduled for so long on a busy machine.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Takes the gate of a side; `None` if it could not be had so soon. It is held for moments only, so it pays to look again
+/// before going to sleep over it.
 #[inline]
-fn enter(gate: &Gate) -> Result<GateGuard<'_>, Broken> {
+fn enter(gate: &Gate, entry: Entry) -> Result<Option<GateGuard<'_>>, Broken> {
     const LOOKS: u32 = if cfg!(mp_loom) { 0 } else { 50 };
     for _ in 0..LOOKS {
         match gate.try_lock() {
             Err(GateError::Busy) => std::hint::spin_loop(),
-            outcome => return Ok(outcome?),
+            outcome => return Ok(Some(outcome?)),
         }
     }
-    Ok(gate.lock(None)?)
+    let graced = Instant::now() + GRACE;
+    let deadline = match entry {
+        // The models know no time.
+        _ if cfg!(mp_loom) => None,
+        Entry::Soon => Some(graced),
+        Entry::By(deadline) => deadline.map(|deadline| deadline.max(graced)),
+    };
+    match gate.lock(deadline) {
+        Err(GateError::Busy) => Ok(None),
+        outcome => Ok(Some(outcome?)),
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Batch, JUMP, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake, enter,
+    Batch, Entry, JUMP, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake, enter,
     layout::{
         Place, RESERVE, RESERVED, SMALL, State, first_segment, larger_segment, oversized, physical,
         size_of_segment, used,
@@ -41,9 +41,9 @@ impl Ring {
         tag: u64,
         deadline: Option<Instant>,
         wake: Wake<'_>,
-        mut deliver: impl FnMut() -> io::Result<()>,
+        deliver: impl FnMut() -> io::Result<()>,
     ) -> Result<(), PutError> {
-        self.wait_for_room(deadline, || self.try_put(message, tag, wake, &mut deliver).transpose())
+        self.put_parts(&[message], tag, deadline, wake, deliver)
     }
 
     /// As [`Ring::put`], with a message in several parts.
@@ -58,7 +58,8 @@ impl Ring {
         wake: Wake<'_>,
         mut deliver: impl FnMut() -> io::Result<()>,
     ) -> Result<(), PutError> {
-        self.wait_for_room(deadline, || self.try_put_parts(parts, tag, wake, &mut deliver).transpose())
+        let entry = Entry::By(deadline);
+        self.wait_for_room(deadline, || self.append(parts, tag, entry, wake, &mut deliver).transpose())
     }
 
     /// Puts messages of `batch` from the one with number `from` on, under one gate, waiting until `deadline` for room for
@@ -73,7 +74,7 @@ impl Ring {
         deadline: Option<Instant>,
         wake: Wake<'_>,
     ) -> Result<usize, PutError> {
-        self.wait_for_room(deadline, || match self.try_put_batch(batch, from, wake) {
+        self.wait_for_room(deadline, || match self.append_batch(batch, from, Entry::By(deadline), wake) {
             Ok(0) if from < batch.len() => None,
             outcome => Some(outcome),
         })
@@ -107,7 +108,7 @@ impl Ring {
         }
     }
 
-    /// One attempt to put; `None` if there is no room. See [`Ring::put`].
+    /// One attempt to put; `None` if there is no room, or if another one holds the producers' gate for long. See [`Ring::put`].
     ///
     /// # Errors
     /// As for [`Ring::put`], but never [`PutError::Full`].
@@ -119,23 +120,20 @@ impl Ring {
         wake: Wake<'_>,
         deliver: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Option<()>, PutError> {
-        self.try_put_parts(&[message], tag, wake, deliver)
+        self.append(&[message], tag, Entry::Soon, wake, deliver)
     }
 
-    /// As [`Ring::try_put`], with a message in several parts.
-    ///
-    /// # Errors
-    /// As for [`Ring::try_put`].
     #[inline]
-    pub fn try_put_parts(
+    fn append(
         &self,
         parts: &[&[u8]],
         tag: u64,
+        entry: Entry,
         wake: Wake<'_>,
         deliver: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Option<()>, PutError> {
         let side = &self.header().put;
-        let _gate = enter(&side.gate)?;
+        let Some(_gate) = enter(&side.gate, entry)? else { return Ok(None) };
         kill_point!(GateLocked);
         side.resume(wake);
         let count = side.moves.count();
@@ -164,14 +162,25 @@ impl Ring {
         Ok(Some(()))
     }
 
-    /// One attempt to put messages of `batch`; 0 if there is no room. See [`Ring::put_batch`].
+    /// One attempt to put messages of `batch`; 0 if there is no room, or if another one holds the producers' gate for
+    /// long. See [`Ring::put_batch`].
     ///
     /// # Errors
     /// As for [`Ring::put_batch`], but never [`PutError::Full`].
     pub fn try_put_batch(&self, batch: &Batch, from: usize, wake: Wake<'_>) -> Result<usize, PutError> {
+        self.append_batch(batch, from, Entry::Soon, wake)
+    }
+
+    fn append_batch(
+        &self,
+        batch: &Batch,
+        from: usize,
+        entry: Entry,
+        wake: Wake<'_>,
+    ) -> Result<usize, PutError> {
         let header = self.header();
         let side = &header.put;
-        let _gate = enter(&side.gate)?;
+        let Some(_gate) = enter(&side.gate, entry)? else { return Ok(0) };
         kill_point!(GateLocked);
         side.resume(wake);
         let mut done = from;
