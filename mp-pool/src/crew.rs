@@ -66,8 +66,8 @@ pub(crate) enum Fault {
 pub(crate) enum Event {
     /// Results of a chunk.
     Answered { part: Part, message: Vec<u8>, fds: Vec<OwnedFd>, who: Arc<WorkerName> },
-    /// A worker is gone, with what it held: the tickets, in the order in which it would have worked on them, and whether it had
-    /// begun them.
+    /// A worker is gone, with what it held: the tickets, in the order in which it would have worked on them, and whether it was
+    /// at them: had begun them, or taken in the first.
     Lost { who: Arc<WorkerName>, death: Death, fault: Fault, held: Vec<(Ticket, bool)> },
     /// Nothing will run any more.
     Broken(Error),
@@ -87,7 +87,10 @@ pub(crate) trait Crew: Send {
     fn room(&self) -> Option<Room>;
 
     /// Gives a chunk to the one that [`room`](Self::room) named. What cannot be delivered is lost with its worker, later.
-    fn give(&mut self, room: Room, chunk: Outgoing<'_>);
+    ///
+    /// # Errors
+    /// Why it can be sent to nobody.
+    fn give(&mut self, room: Room, chunk: Outgoing<'_>) -> Result<(), String>;
 
     /// What has happened; `None` if nothing more.
     fn next_event(&mut self) -> Option<Event>;

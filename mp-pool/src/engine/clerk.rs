@@ -88,8 +88,9 @@ impl Engine {
         let mut desk = self.clerk.desk.lock();
         if !desk.hired && !desk.stop {
             let engine = Arc::clone(self);
-            let thread =
-                thread::Builder::new().name("mp-pool-clerk".into()).spawn(move || engine.attend())?;
+            let thread = thread::Builder::new()
+                .name("mp-pool-clerk".into())
+                .spawn(move || engine.live("clerk", Self::attend))?;
             desk.hired = true;
             self.threads.lock().push(thread);
         }

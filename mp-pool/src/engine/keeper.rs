@@ -1,11 +1,29 @@
 //! The keeper: learns of deaths, starts workers, tends deadlines.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{io, sync::atomic::Ordering, time::Instant};
+
+use mp_core::catch_panic;
 
 use super::Engine;
-use crate::crew::Crew;
+use crate::{crew::Crew, error::Error};
 
 impl Engine {
+    /// The life of one of the pool's own threads. Foreign code runs in them, and what panics there unnoticed by those who wait
+    /// would keep them for ever: it breaks the pool.
+    pub(super) fn live(&self, who: &str, life: impl Fn(&Self)) {
+        let Err(report) = catch_panic(|| life(self)) else { return };
+        let error = Error::from(io::Error::other(format!("its {who} {report}")));
+        let _ = catch_panic(|| {
+            let mut table = self.table.lock();
+            table.break_down(error);
+            table.kick = true;
+            self.after(table);
+        });
+        self.ring();
+        // What is left to do is to see the workers off.
+        let _ = catch_panic(|| life(self));
+    }
+
     /// The life of the keeper.
     pub(super) fn keep(&self) {
         let mut due = None;
@@ -20,7 +38,6 @@ impl Engine {
             table.advance();
             due = table.tend(now);
             let wanted = table.waiting();
-            let opening = table.crew.opening(wanted, now);
             let news = std::mem::take(&mut table.news);
             let trace = std::mem::take(table.crew.trace());
             drop(table);
@@ -31,6 +48,8 @@ impl Engine {
                 // For the one that collects: something has ended without an answer. And for one that waits for workers to end.
                 self.ring();
             }
+            // Only now: what was told above may have panicked, and an opening is kept open until somebody is welcomed.
+            let opening = self.table.lock().crew.opening(wanted, now);
             if let Some(opening) = opening {
                 let started = opening.start();
                 let now = Instant::now();

@@ -89,7 +89,9 @@ impl Engine {
             born: Instant::now(),
         });
         let keeper = Arc::clone(&engine);
-        let thread = thread::Builder::new().name("mp-pool-keeper".into()).spawn(move || keeper.keep())?;
+        let thread = thread::Builder::new()
+            .name("mp-pool-keeper".into())
+            .spawn(move || keeper.live("keeper", Self::keep))?;
         engine.threads.lock().push(thread);
         loop {
             let now = Instant::now();

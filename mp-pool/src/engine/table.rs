@@ -403,8 +403,12 @@ impl<C: Crew> Table<C> {
             (self.watched, self.kick) = (true, true);
         }
         let context = job.context.as_ref();
-        self.crew.give(room, Outgoing { head, items, lengths: &lengths, handles, context });
+        let given = self.crew.give(room, Outgoing { head, items, lengths: &lengths, handles, context });
         spare::give(lengths);
+        if let Err(reason) = given {
+            let (job, first) = (Arc::clone(job), span.first());
+            return self.end(&job, first, span.len() as usize, End::NotEncoded(reason));
+        }
         let len = span.len();
         self.flights.insert(ticket, Flight { span, answered: 0, len, warned: None });
     }
@@ -456,12 +460,12 @@ impl<C: Crew> Table<C> {
             self.flights.iter().filter(|(_, flight)| mine(&flight.span)).map(|(ticket, _)| *ticket).collect();
         for ticket in tickets {
             let taken = self.crew.take_back(ticket, &|_| 0);
-            if let Some(flight) = self.flights.get_mut(&ticket) {
-                flight.len = flight.len.min(taken.start.max(flight.answered));
-                if !taken.is_empty() {
-                    let first = flight.span.first() + taken.start as usize;
-                    self.end(job, first, taken.len(), End::Cancelled);
-                }
+            if let Some(flight) = self.flights.get_mut(&ticket)
+                && !taken.is_empty()
+            {
+                flight.len = taken.start;
+                let first = flight.span.first() + taken.start as usize;
+                self.end(job, first, taken.len(), End::Cancelled);
             }
             self.forget_ended(ticket);
         }
@@ -475,7 +479,8 @@ impl<C: Crew> Table<C> {
             return None;
         }
         let mut next: Option<Instant> = None;
-        let mut due = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        // Too far off to be told is never.
+        let mut due = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
         let clock = desk::now();
         for (item, began) in self.crew.at_work() {
             let Some(flight) = self.flights.get_mut(&item.ticket) else { continue };
@@ -488,15 +493,15 @@ impl<C: Crew> Table<C> {
             };
             match (over, flight.warned) {
                 (None, _) => {}
-                (Some(over), _) if over > now => due(over),
+                (Some(over), _) if over > now => due(Some(over)),
                 (Some(_), Some((warned, since))) if warned == item => {
-                    let end = since + options.grace;
-                    if end <= now { self.crew.kill(item, why) } else { due(end) }
+                    let end = since.checked_add(options.grace);
+                    if end.is_some_and(|end| end <= now) { self.crew.kill(item, why) } else { due(end) }
                 }
                 (Some(_), _) => {
                     self.crew.tell_to_stop(item);
                     flight.warned = Some((item, now));
-                    due(now + options.grace);
+                    due(now.checked_add(options.grace));
                 }
             }
         }
@@ -506,11 +511,11 @@ impl<C: Crew> Table<C> {
             let options = &flight.span.job.options;
             if flight.span.job.is_cancelled() {
                 watched = true;
-                due(now + options.grace.max(Duration::from_millis(1)));
+                due(now.checked_add(options.grace.max(Duration::from_millis(1))));
             } else if let Some(limit) = options.timeout {
                 watched = true;
                 // None of the tasks to come can be over earlier.
-                due(now + limit.max(Duration::from_millis(1)));
+                due(now.checked_add(limit.max(Duration::from_millis(1))));
             }
         }
         self.watched = watched;
@@ -548,7 +553,7 @@ impl<C: Crew> Table<C> {
         }
     }
 
-    fn break_down(&mut self, error: Error) {
+    pub(super) fn break_down(&mut self, error: Error) {
         if matches!(self.phase, Phase::Running | Phase::Closed) {
             self.phase = Phase::Broken(error.clone());
             self.cancel_all(Some(&error));

@@ -62,11 +62,15 @@ impl Link {
         let _ = self.out.close(Wake::Word);
     }
 
-    /// Waits for a message and appends it to `into`.
-    pub(crate) fn receive(&self, into: &mut Vec<u8>) -> Result<Vec<OwnedFd>, GetError> {
-        let mut fds = Vec::new();
-        let tag = self.back.get(into, None, |tag| self.collect(tag, &mut fds))?;
-        unpack(tag, fds)
+    /// Waits for a message and appends it to `into`. It comes also when its handles cannot be had, with the reason.
+    pub(crate) fn receive(&self, into: &mut Vec<u8>) -> Result<io::Result<Vec<OwnedFd>>, GetError> {
+        let mut fds = Ok(Vec::new());
+        let tag = self.back.get(into, None, |tag| {
+            let mut came = Vec::new();
+            fds = self.collect(tag, &mut came).map(|()| came);
+            Ok(())
+        })?;
+        Ok(fds.and_then(|fds| unpack(tag, fds)))
     }
 
     /// Appends a message to `into` if there is one.
@@ -74,7 +78,7 @@ impl Link {
         let mut fds = Vec::new();
         match self.back.try_get(into, Entry::By(None), &mut |tag| self.collect(tag, &mut fds))? {
             None => Ok(None),
-            Some(tag) => unpack(tag, fds).map(Some),
+            Some(tag) => unpack(tag, fds).map(Some).map_err(GetError::Handles),
         }
     }
 
@@ -101,8 +105,8 @@ impl Link {
     }
 }
 
-fn unpack(tag: u64, fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, GetError> {
-    if tag == 0 { Ok(fds) } else { Bundle::unpack(tag, fds).map_err(GetError::Handles) }
+fn unpack(tag: u64, fds: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+    if tag == 0 { Ok(fds) } else { Bundle::unpack(tag, fds) }
 }
 
 /// What the one that collects sleeps on: any worker rings it.

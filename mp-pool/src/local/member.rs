@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::{Child, ExitStatus, os::fd::OwnedFd, transfer::Handle};
+use mp_core::{Child, ExitStatus, os::fd::OwnedFd, shared::PutError, transfer::Handle};
 
 use super::{
     desk::{self, Desk, Item, PLACES},
@@ -118,44 +118,57 @@ impl Member {
         }
     }
 
-    pub(crate) fn give(&mut self, chunk: Outgoing<'_>) {
+    /// Gives it a chunk, or says why that cannot be sent.
+    pub(crate) fn give(&mut self, chunk: Outgoing<'_>) -> Result<(), String> {
         let Outgoing { head, items, lengths, handles, context } = chunk;
         if let Some(context) = context {
-            self.bring(context);
+            self.bring(context)?;
         }
         let place = self.places.trailing_ones();
-        self.places |= 1 << place;
         let (ticket, len) = (head.ticket, head.len);
         self.desk.lay(place, len);
+        self.send(&Order::Run(Chunk { place, ..head }), [items, lengths], handles)?;
+        self.places |= 1 << place;
         self.held.push_back(Held { ticket, place, nanoseconds: 0 });
         self.given += u64::from(len);
-        self.send(&Order::Run(Chunk { place, ..head }), [items, lengths], handles);
+        Ok(())
     }
 
     /// Sends a context that it does not have.
-    fn bring(&mut self, context: &Arc<Context>) {
+    fn bring(&mut self, context: &Arc<Context>) -> Result<(), String> {
         if self.contexts.contains(&context.id) {
-            return;
+            return Ok(());
         }
+        let handles = context.packed.handles.iter().map(Handle::try_clone).collect::<Result<_, _>>();
+        // Without its handles it does not decode, which each task will say.
+        self.send(&Order::Context(context.id), [&context.packed.bytes, &[]], handles.unwrap_or_default())?;
         if self.contexts.len() == CONTEXTS {
             self.contexts.pop_front();
         }
         self.contexts.push_back(context.id);
-        let handles = context.packed.handles.iter().map(Handle::try_clone).collect::<Result<_, _>>();
-        // Without its handles it does not decode, which each task will say.
-        self.send(&Order::Context(context.id), [&context.packed.bytes, &[]], handles.unwrap_or_default());
+        Ok(())
     }
 
-    fn send(&mut self, order: &Order, body: [&[u8]; 2], handles: Vec<Handle>) {
+    /// Sends something, or says why it cannot be sent, through no fault of the worker's.
+    fn send(&mut self, order: &Order, body: [&[u8]; 2], handles: Vec<Handle>) -> Result<(), String> {
         let [front, back] = body;
         let mut message = spare::take();
         let written = message::write_order(order, &mut message);
-        self.work.sent += (message.len() + front.len() + back.len()) as u64;
-        // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
-        if written.is_err() || self.link.send(&[&message, front, back], handles).is_err() {
-            let _ = self.child.kill();
-        }
+        let sent = match written {
+            Ok(()) => self.link.send(&[&message, front, back], handles),
+            Err(_) => Err(PutError::Corrupt),
+        };
+        let len = (message.len() + front.len() + back.len()) as u64;
         spare::give(message);
+        match sent {
+            Ok(()) => self.work.sent += len,
+            Err(error @ (PutError::Memory(_) | PutError::Handles(_))) => return Err(error.to_string()),
+            // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
+            Err(_) => {
+                let _ = self.child.kill();
+            }
+        }
+        Ok(())
     }
 
     /// The next message, if there is one: what it says is not trusted yet.
@@ -246,6 +259,7 @@ impl Member {
     pub(crate) fn is_ready(&mut self, at: Duration) -> Duration {
         if self.phase == Phase::Starting {
             self.phase = Phase::Ready;
+            self.idle_since = Instant::now();
         }
         self.ready = Some(at);
         at.saturating_sub(self.started)
@@ -287,7 +301,10 @@ impl Member {
             (_, Some(_)) | (None, None) => Fault::Nobody,
             (Some(at), None) => Fault::At(at),
         };
-        let held = self.unclaimed().map(|(ticket, _, begun)| (ticket, begun)).collect();
+        // To take in the first chunk, and its context, is part of being at it; one that is not ready may not have seen it.
+        let ready = self.ready.is_some();
+        let chunks = self.unclaimed().enumerate();
+        let held = chunks.map(|(at, (ticket, _, begun))| (ticket, begun || at == 0 && ready)).collect();
         (fault, held, status, ended)
     }
 }

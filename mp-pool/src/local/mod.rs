@@ -261,18 +261,19 @@ impl Crew for Local {
         best.map(|(_, room)| room)
     }
 
-    fn give(&mut self, room: Room, chunk: Outgoing<'_>) {
+    fn give(&mut self, room: Room, chunk: Outgoing<'_>) -> Result<(), String> {
         let member = &mut self.members[room.member];
         note!(
             self.trace,
             TRACE,
             Given { who: Arc::clone(&member.who), first: chunk.head.first, len: chunk.head.len }
         );
-        member.give(chunk);
+        member.give(chunk)?;
         let given = member.given;
         if self.settings.max_tasks.is_some_and(|max| given >= max) {
             member.close(false);
         }
+        Ok(())
     }
 
     fn next_event(&mut self) -> Option<Event> {
@@ -388,11 +389,16 @@ impl Crew for Local {
         let mut next = self.pause.filter(|pause| now < *pause);
         if let Some(idle) = self.settings.idle_timeout {
             for member in &mut self.members {
-                let due = if member.holds() == 0 { member.idle_since + idle } else { now + idle };
-                if due > now {
-                    next = Some(next.map_or(due, |next| next.min(due)));
-                } else if member.phase == Phase::Ready {
+                let idles = member.phase == Phase::Ready && member.holds() == 0;
+                let due = if idles {
+                    member.idle_since.checked_add(idle)
+                } else {
+                    now.checked_add(idle.max(Duration::from_millis(1)))
+                };
+                if due.is_some_and(|due| due <= now) {
                     member.close(false);
+                } else {
+                    next = [next, due].into_iter().flatten().min();
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     collections::VecDeque,
+    io::{self, Write as _},
     rc::Rc,
 };
 
@@ -17,6 +18,7 @@ use mp_core::{
     catch_panic,
     kill_points::{Point, reach},
     os::fd::{AsFd, OwnedFd},
+    shared::GetError,
     transfer::{self, Handle},
 };
 use serde::{Deserialize, Serialize};
@@ -103,7 +105,7 @@ pub(crate) struct Work {
     /// The message; the items begin at `at`.
     message: Vec<u8>,
     at: usize,
-    fds: Vec<OwnedFd>,
+    fds: io::Result<Vec<OwnedFd>>,
     session: Rc<Session>,
 }
 
@@ -154,8 +156,16 @@ impl Session {
     /// Does what the next message says; `None` at the end.
     fn step(self: &Rc<Self>) -> Option<()> {
         let mut message = spare::take();
-        // An error is the end: the pool has closed the ring, or what it says cannot be understood.
-        let fds = self.link.receive(&mut message).ok()?;
+        let fds = match self.link.receive(&mut message) {
+            Ok(fds) => fds,
+            Err(GetError::Closed) => return None,
+            Err(error) => {
+                // The pool tells of the death, and gives up on a task that always costs one.
+                let name = mp_core::current_process().name;
+                let _ = writeln!(io::stderr(), "{name} ends: it could not take its next task: {error}");
+                std::process::exit(1);
+            }
+        };
         let (order, at) = read_order(&message).ok()?;
         match order {
             Order::Run(chunk) => {
@@ -169,7 +179,8 @@ impl Session {
                 if contexts.len() == CONTEXTS {
                     contexts.pop_front();
                 }
-                let packed = RefCell::new((message, fds));
+                // Without its handles it does not decode, which each task will say.
+                let packed = RefCell::new((message, fds.unwrap_or_default()));
                 contexts.push_back(Rc::new(Context { id, packed, value: RefCell::default() }));
             }
         }

@@ -114,6 +114,10 @@ impl Pace {
 
 impl Work {
     fn run<Args: DeserializeOwned, R: Serialize>(mut self, call: impl Fn(Args) -> R) -> Vec<u8> {
+        let fds = match std::mem::replace(&mut self.fds, Ok(Vec::new())) {
+            Ok(fds) => fds,
+            Err(error) => return self.refuse(&format!("its handles could not be received: {error}")),
+        };
         let chunk = &self.chunk;
         let (ticket, place, timed) = (chunk.ticket, chunk.place, chunk.timed);
         let session = Rc::clone(&self.session);
@@ -122,7 +126,7 @@ impl Work {
         let mut pace = Pace::new();
         let mut report = Report { session: &session, ticket, from: 0, done: Vec::new() };
         let body = self.message.get(self.at..).unwrap_or_default();
-        let mut items = Values::new(body, chunk.bytes, std::mem::take(&mut self.fds));
+        let mut items = Values::new(body, chunk.bytes, fds);
         loop {
             let claimed = desk.claim(place, pace.stride);
             if claimed.is_empty() {

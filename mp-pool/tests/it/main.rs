@@ -7,6 +7,7 @@ mod builder;
 #[path = "../../../mp-core/tests/it/common.rs"]
 mod common;
 mod deaths;
+mod endless;
 mod foreign;
 mod handles;
 mod helpers;

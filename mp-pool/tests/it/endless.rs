@@ -1,0 +1,231 @@
+//! What could keep a pool or its callers for ever comes to an end.
+
+use std::{
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    sync::{OnceLock, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use mp_core::transfer::Fd;
+use mp_lock::Event;
+use mp_pool::{Error, Pool, TaskError, task, test_init};
+use rustix::process::{Resource, Rlimit, getpid, getrlimit, kill_process, setrlimit};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    common::pipe,
+    helpers::{ReadsEven, square},
+};
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// Does something that might never end, and fails if it does not.
+fn ends<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let _ = tell.send(body());
+    });
+    match told.recv_timeout(Duration::from_secs(60)) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it never ends"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+        Ok(result) => result,
+    }
+}
+
+fn die() {
+    let _ = kill_process(getpid(), rustix::process::Signal::KILL);
+    thread::sleep(LONG);
+}
+
+fn wait_for(event: &Event) {
+    assert!(event.wait_timeout(Duration::from_secs(60)), "never set");
+}
+
+#[test]
+fn a_time_without_end_is_none() {
+    test_init!();
+    ends(|| {
+        let pool = Pool::builder().workers(1).idle_timeout(Duration::MAX).build().unwrap();
+        let call = pool.call().timeout(Duration::MAX).grace(Duration::MAX);
+        assert_eq!(call.map(square, 0..3).unwrap(), [0, 1, 4]);
+        let begun = Event::new().unwrap();
+        let until_told = |begun: Event| {
+            begun.set().unwrap();
+            while !task::should_stop() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let call = pool.call().timeout(Duration::MAX).grace(Duration::MAX);
+        let handle = call.apply_async(until_told, (begun.clone(),)).unwrap();
+        wait_for(&begun);
+        handle.cancel();
+        let _ = handle.get();
+        // The keeper is still there.
+        assert!(pool.apply(die, ()).is_err());
+        assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
+    });
+}
+
+#[test]
+fn a_panic_in_a_thread_of_the_pool_breaks_it() {
+    struct PanicsAtTheEnd;
+    impl Drop for PanicsAtTheEnd {
+        fn drop(&mut self) {
+            panic!("in a drop");
+        }
+    }
+    test_init!();
+    let error = ends(|| {
+        let pool = Pool::with_workers(1).unwrap();
+        let [begun, go] = [(); 2].map(|()| Event::new().unwrap());
+        let die = |begun: Event, go: Event| {
+            begun.set().unwrap();
+            go.wait();
+            die();
+        };
+        let panics = PanicsAtTheEnd;
+        let call = pool.call().progress(move |_| {
+            let _ = &panics;
+        });
+        drop(call.apply_async(die, (begun.clone(), go.clone())).unwrap());
+        wait_for(&begun);
+        go.set().unwrap();
+        // The keeper has the last of the call.
+        pool.apply(square, (3,)).unwrap_err()
+    });
+    assert!(matches!(error, Error::System(_)), "{error}");
+    assert!(error.to_string().contains("in a drop"), "{error}");
+}
+
+/// For one result, in the worker: set when it is encoded, and what that waits for.
+static ENCODING: OnceLock<(Event, Event)> = OnceLock::new();
+
+struct EncodedLate(u64);
+
+impl Serialize for EncodedLate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some((begun, go)) = ENCODING.get() {
+            begun.set().unwrap();
+            go.wait();
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for EncodedLate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self)
+    }
+}
+
+#[test]
+fn a_call_is_cancelled_while_an_argument_does_not_decode() {
+    test_init!();
+    ends(|| {
+        let [begun, go] = [(); 2].map(|()| Event::new().unwrap());
+        let keep = |begun: Event, go: Event| ENCODING.set((begun, go)).is_ok();
+        let builder = Pool::builder().workers(1).initializer(keep, (begun.clone(), go.clone()));
+        let pool = builder.build().unwrap();
+        let call = pool.call().chunk_size(NonZeroUsize::new(100).unwrap());
+        let items = (0..100).map(ReadsEven);
+        // The second argument does not decode; before that is said the first is answered.
+        let handle = call.map_async(|item: ReadsEven| EncodedLate(item.0), items).unwrap();
+        wait_for(&begun);
+        handle.cancel();
+        go.set().unwrap();
+        assert!(handle.get().is_err());
+    });
+}
+
+#[derive(Serialize)]
+struct EndsItsReader(u32);
+
+impl<'de> Deserialize<'de> for EndsItsReader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            0 => std::process::exit(5),
+            1 => std::process::abort(),
+            other => Ok(Self(other)),
+        }
+    }
+}
+
+#[test]
+fn a_context_that_kills_whoever_reads_it_is_the_end_of_its_tasks() {
+    test_init!();
+    for how in [0, 1] {
+        ends(move || {
+            let pool = Pool::with_workers(2).unwrap();
+            let call = pool.call();
+            let results = call.context(&EndsItsReader(how)).unwrap();
+            let results = results.try_map(|context: &EndsItsReader, x: u32| x + context.0, 0..3).unwrap();
+            for result in results {
+                assert!(matches!(result, Err(TaskError::WorkerDied { .. })), "{result:?}");
+            }
+            assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
+        });
+    }
+}
+
+#[test]
+fn an_argument_for_whose_handles_there_is_no_room_does_not_arrive() {
+    test_init!();
+    ends(|| {
+        let few = || {
+            let limit = getrlimit(Resource::Nofile);
+            setrlimit(Resource::Nofile, Rlimit { current: Some(40), ..limit }).unwrap();
+        };
+        let pool = Pool::builder().workers(1).initializer(few, ()).build().unwrap();
+        let worker = pool.apply(std::process::id, ()).unwrap();
+        let many: Vec<Fd<OwnedFd>> =
+            (0..50).flat_map(|_| [pipe().0, pipe().1]).map(|end| Fd(end.0.into())).collect();
+        let error = pool.apply(|many: Vec<Fd<OwnedFd>>| many.len(), (many,)).unwrap_err();
+        assert!(matches!(error, Error::Task(TaskError::Decode { .. })), "{error}");
+        assert!(error.to_string().contains("handles could not be received"), "{error}");
+        assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
+    });
+}
+
+#[test]
+fn an_argument_that_no_worker_has_room_for_is_given_up() {
+    test_init!();
+    ends(|| {
+        let little = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+            let size = line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10;
+            let limit = getrlimit(Resource::As);
+            setrlimit(Resource::As, Rlimit { current: Some(size + (8 << 20)), ..limit }).unwrap();
+        };
+        let pool = Pool::builder().workers(1).initializer(little, ()).build().unwrap();
+        let error = pool.apply(|text: String| text.len(), ("x".repeat(32 << 20),)).unwrap_err();
+        assert!(matches!(error, Error::Task(TaskError::WorkerDied { .. })), "{error}");
+        assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
+    });
+}
+
+/// How many workers there are of pools with this name.
+fn alive(name: &str) -> usize {
+    mp_core::active_children().iter().filter(|child| child.name().starts_with(name)).count()
+}
+
+#[test]
+fn a_worker_that_came_too_late_for_any_task_retires() {
+    test_init!();
+    // To become ready takes longer than a worker may be idle.
+    let builder =
+        Pool::builder().workers(2).name("late").initializer(thread::sleep, (Duration::from_millis(60),));
+    let pool = builder.idle_timeout(Duration::from_millis(30)).build().unwrap();
+    for _ in 0..5 {
+        assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
+        // More than one takes, so that a second is started; but soon done.
+        assert_eq!(pool.map(square, 0..50).unwrap().len(), 50);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while alive("late-") > 0 {
+            assert!(Instant::now() < deadline, "an idle worker stays");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
