@@ -64,7 +64,9 @@ impl fmt::Display for ExitStatus {
 }
 
 /// A process could not be started; nothing of it is left.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is its message, because that is what `unwrap`, and a `main` that returns it, print.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// This crate cannot start processes on this operating system yet.
@@ -135,8 +137,14 @@ pub enum StartError {
     },
 }
 
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Where and why a function panicked in another process.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct PanicReport {
     /// The message of the panic.
@@ -150,6 +158,16 @@ pub struct PanicReport {
 impl fmt::Display for PanicReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "panicked at {}: {}", self.location, self.message)
+    }
+}
+
+/// Without the backtrace, which the process that panicked has printed.
+impl fmt::Debug for PanicReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PanicReport")
+            .field("message", &self.message)
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,7 +198,9 @@ pub enum Refusal {
 }
 
 /// A process did not return a result.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is its message, because that is what `unwrap`, and a `main` that returns it, print.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
     /// It ended before it had learned what to do.
@@ -279,6 +299,12 @@ pub enum JoinError {
         /// What the kernel said.
         cause: io::Error,
     },
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl JoinError {

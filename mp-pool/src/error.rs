@@ -1,6 +1,6 @@
 //! What can go wrong with a pool, and with a single task.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use mp_core::{ExitStatus, PanicReport, StartError, transfer::EncodeError};
 use mp_pipe::{ChannelError, RegionError};
@@ -114,12 +114,14 @@ fn hint(status: ExitStatus, out_of_memory: bool) -> &'static str {
 fn tries(attempts: u32) -> String {
     match attempts {
         0 | 1 => String::new(),
-        attempts => format!("; so did the others of the {attempts} that tried"),
+        attempts => format!("; it was tried {attempts} times, and each worker died"),
     }
 }
 
 /// A pool could not do what was asked.
-#[derive(Debug, Clone, thiserror::Error)]
+///
+/// Its `Debug` is its message, because that is what `unwrap`, and a `main` that returns it, print.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A pool of no workers was asked for.
@@ -193,6 +195,12 @@ pub enum Error {
     /// The kernel refused something that the pool needs.
     #[error("the pool cannot go on: {0}")]
     System(Arc<io::Error>),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<StartError> for Error {

@@ -43,6 +43,21 @@ fn queue() {
     }
 }
 
+#[test]
+fn monitor() {
+    let (text, _) = output(&mut example("monitor"));
+    let line =
+        |begin: &str| text.lines().find(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("{text}"));
+    for worker in 1..=4 {
+        line(&format!("worker-{worker} "));
+    }
+    assert_eq!(line("total").split_whitespace().nth(1), Some("400"), "{text}");
+    // 150 ms beside a dozen at most; only a machine that stalls for longer than that can make another one slower.
+    let slowest = text.split("slowest tasks:").nth(1).unwrap_or_else(|| panic!("{text}"));
+    assert!(slowest.contains("item 77 in worker-"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no table is drawn over another where there is no terminal: {text}");
+}
+
 fn odd_tree(root: &Path) {
     let deep = root.join("a directory").join("b");
     fs::create_dir_all(&deep).unwrap();
