@@ -1,7 +1,8 @@
 //! A lock for many readers or one writer.
 //!
 //! There is a gate for writers and a row of places for readers, each a gate of its own. A reader takes the writers' gate,
-//! then a free place, then lets the gate go: it holds one place while it reads. A writer takes the gate, which keeps new
+//! then a free place, then lets the gate go: it holds one place while it reads. If there is none, it lets the gate go, too,
+//! and comes again. A writer takes the gate, which keeps new
 //! readers out, waits until each place was free once, and notes that it writes. Whoever dies frees what it held, because
 //! the kernel does; so a dead reader does not count, and a writer that died while it wrote is reported to all that come,
 //! until another one writes.
@@ -21,11 +22,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::LockError;
 
-/// How many may read at a time; more wait for one of them.
+/// How many may read at a time; more wait until any of them ends.
 #[cfg(not(mp_loom))]
 const READERS: usize = 64;
 #[cfg(mp_loom)]
 const READERS: usize = 2;
+
+/// How long one that waits for a place waits for the same one, before it looks at all of them again.
+const SLICE: Duration = Duration::from_millis(10);
 
 /// A lock for many readers (up to 64 at a time) or one writer; a cheap handle that travels.
 ///
@@ -113,9 +117,15 @@ impl RwLock {
     }
 
     fn read_until(&self, deadline: Option<Instant>) -> Result<ReadGuard<'_>, LockError<ReadGuard<'_>>> {
-        let gate = self.gate.lock(deadline)?;
-        reach(Point::WritersGateLocked);
-        let place = self.free_place(deadline)?;
+        let (gate, place) = loop {
+            let gate = self.gate.lock(deadline)?;
+            reach(Point::WritersGateLocked);
+            if let Some(place) = self.free_place()? {
+                break (gate, place);
+            }
+            drop(gate);
+            self.wait_for_a_place(deadline)?;
+        };
         reach(Point::ReaderPlaced);
         // A reader cannot mend anything: the next one is told as well, until a writer comes.
         let writer_died = self.is_writing();
@@ -124,15 +134,36 @@ impl RwLock {
         if writer_died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
     }
 
-    fn free_place(&self, deadline: Option<Instant>) -> Result<GateGuard<'_>, GateError> {
-        let first = own_place();
-        for turn in 0..READERS {
-            match self.places[(first + turn) % READERS].try_lock() {
+    /// All places, from the one where this thread looks first.
+    fn places(&self) -> impl Iterator<Item = &Gate> {
+        let (before, from) = self.places.split_at(own_place());
+        from.iter().chain(before)
+    }
+
+    fn free_place(&self) -> Result<Option<GateGuard<'_>>, GateError> {
+        for place in self.places() {
+            match place.try_lock() {
                 Err(GateError::Busy) => {}
-                outcome => return outcome,
+                outcome => return outcome.map(Some),
             }
         }
-        self.places[first].lock(deadline)
+        Ok(None)
+    }
+
+    /// Waits until one of the readers has ended, or for a slice of time: another one may have. Without the writers' gate,
+    /// for that reader may be stopped, or read for ever.
+    fn wait_for_a_place(&self, deadline: Option<Instant>) -> Result<(), GateError> {
+        let slice = Instant::now() + SLICE;
+        let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+        for place in self.places() {
+            match place.lock(Some(until)) {
+                // This thread reads there itself.
+                Err(GateError::Deadlock) => {}
+                Err(GateError::Busy) if until == slice => return Ok(()),
+                outcome => return outcome.map(drop),
+            }
+        }
+        Err(GateError::Deadlock)
     }
 
     /// Waits until nobody reads or writes.

@@ -406,6 +406,36 @@ fn one_that_waits_may_be_stopped_anywhere() {
     }
 }
 
+/// All places are taken, and all but one by a reader that stays: whichever ends lets the next one in.
+#[test]
+fn one_reader_too_many_gets_the_place_of_any_that_ends() {
+    test_init!();
+    let lock = RwLock::new().unwrap();
+    let mut readers: Vec<_> = (0..64).map(|_| lock.read().unwrap()).collect();
+    for _ in 0..5 {
+        assert!(lock.read_timeout(MOMENT).is_err_and(|error| matches!(error, LockError::Deadlock)));
+        let (ready, read) = (Semaphore::new(0).unwrap(), Semaphore::new(0).unwrap());
+        let one_more = |lock: RwLock, ready: Semaphore, read: Semaphore| {
+            assert!(lock.try_read().unwrap_err().is_busy());
+            assert!(lock.read_timeout(MOMENT).unwrap_err().is_busy());
+            ready.release().unwrap();
+            let guard = lock.read_timeout(LONG);
+            read.release().unwrap();
+            guard.is_ok()
+        };
+        let child = spawn(one_more, (lock.clone(), ready.clone(), read.clone())).unwrap();
+        ready.acquire().unwrap();
+        // Nobody keeps the writers' gate meanwhile.
+        while lock.writer().is_somebody() {
+            std::thread::yield_now();
+        }
+        drop(readers.remove(0));
+        read.acquire_timeout(LONG / 2).unwrap();
+        assert!(child.join().unwrap());
+        readers.push(lock.read().unwrap());
+    }
+}
+
 fn until_stopped<T>(child: &Child<T>) {
     let stat = format!("/proc/{}/stat", child.pid());
     while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {

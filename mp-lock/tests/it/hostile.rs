@@ -271,7 +271,7 @@ fn states_that_make_no_sense_do_no_harm() {
     child.join_timeout(Duration::from_secs(60)).unwrap();
 }
 
-/// What a lock's own bytes hold is libc's; nonsense there, while nobody holds it, is an error or a lock that is never free.
+/// What a lock's own bytes hold is libc's; the nonsense here, while nobody holds it, is an error or a lock that is never free.
 #[test]
 fn locks_that_make_no_sense_are_refused() {
     test_init!();

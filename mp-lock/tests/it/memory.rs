@@ -7,9 +7,10 @@ use std::{
 
 use mp_core::{
     kill_points::{fork_and, interruptible},
+    os::thread::gettid,
     spawn, test_init,
 };
-use mp_lock::{MemoryError, Semaphore, SharedMemory};
+use mp_lock::{MemoryError, Semaphore, SharedMemory, Value};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn unique(what: &str) -> String {
@@ -212,20 +213,23 @@ fn signals_do_not_prolong_the_search_for_a_user_that_answers() {
     let user = spawn(create, (name.clone(), created.clone())).unwrap();
     created.acquire().unwrap();
     kill_process(Pid::from_raw(user.pid().cast_signed()).unwrap(), Signal::STOP).unwrap();
-    let (begun, ended) = (Semaphore::new(0).unwrap(), Semaphore::new(0).unwrap());
-    let find = |name: String, begun: Semaphore, ended: Semaphore| {
+    let (thread, begun, ended) =
+        (Value::new(0_i32).unwrap(), Semaphore::new(0).unwrap(), Semaphore::new(0).unwrap());
+    let find = |name: String, thread: Value<i32>, begun: Semaphore, ended: Semaphore| {
+        thread.set(gettid().as_raw_nonzero().get()).unwrap();
         interruptible(Signal::USR1.as_raw());
         begun.release().unwrap();
         let is_silent = matches!(SharedMemory::attach(&name), Err(MemoryError::Silent { .. }));
         ended.release().unwrap();
         is_silent
     };
-    let finder = spawn(find, (name, begun.clone(), ended.clone())).unwrap();
+    let finder = spawn(find, (name, thread.clone(), begun.clone(), ended.clone())).unwrap();
     begun.acquire().unwrap();
-    let (begin, pid) = (Instant::now(), Pid::from_raw(finder.pid().cast_signed()).unwrap());
+    // The kernel gives a signal to the thread that is named, if it can: the process's first one does something else.
+    let (begin, thread) = (Instant::now(), Pid::from_raw(thread.get().unwrap()).unwrap());
     while ended.acquire_timeout(Duration::from_millis(5)).is_err() {
         assert!(begin.elapsed() < Duration::from_secs(40), "it still asks");
-        let _ = kill_process(pid, Signal::USR1);
+        let _ = kill_process(thread, Signal::USR1);
     }
     assert!(finder.join().unwrap());
     user.kill().unwrap();
