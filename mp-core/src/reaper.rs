@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -120,7 +120,7 @@ impl Entry {
                 Err(error) => return Err(error.into()),
             };
             if status.is_some()
-                && let Some(reaper) = REAPER.get()
+                && let Some(reaper) = own()
             {
                 reaper.forget(self);
             }
@@ -170,7 +170,7 @@ struct Claim<'a>(&'a Entry);
 
 impl<'a> Claim<'a> {
     fn new(entry: &'a Entry) -> Self {
-        if let Some(reaper) = REAPER.get() {
+        if let Some(reaper) = own() {
             // Fails if somebody else has claimed it, which is as good.
             let _ = epoll::delete(&reaper.epoll, &entry.pidfd);
         }
@@ -183,7 +183,7 @@ impl Drop for Claim<'_> {
         // Held meanwhile: a process that another thread finds ended now must not be watched afterwards, for ever.
         let status = self.0.status.lock();
         if status.is_none()
-            && let Some(reaper) = REAPER.get()
+            && let Some(reaper) = own()
         {
             let _ = reaper.watch(self.0);
         }
@@ -210,6 +210,9 @@ pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -
 type Job = Box<dyn FnOnce() + Send>;
 
 struct Reaper {
+    /// The process whose reaper it is: a fork of that one has neither its thread nor its children, but shares its set of
+    /// watched descriptors, and must not touch it.
+    owner: u32,
     jobs: mpsc::Sender<Job>,
     bell: OwnedFd,
     epoll: OwnedFd,
@@ -219,15 +222,17 @@ struct Reaper {
 /// What the bell is called among the watched descriptors; children count from the next number.
 const BELL: u64 = 0;
 
-static REAPER: OnceLock<Reaper> = OnceLock::new();
-static BEGIN: Mutex<()> = Mutex::new(());
+static REAPER: Mutex<Option<&Reaper>> = Mutex::new(None);
+
+/// That of this process, if it has one.
+fn own() -> Option<&'static Reaper> {
+    REAPER.lock().filter(|reaper| reaper.owner == std::process::id())
+}
 
 fn reaper() -> io::Result<&'static Reaper> {
-    if let Some(reaper) = REAPER.get() {
-        return Ok(reaper);
-    }
-    let _one_at_a_time = BEGIN.lock();
-    if let Some(reaper) = REAPER.get() {
+    let mut place = REAPER.lock();
+    let owner = std::process::id();
+    if let Some(reaper) = place.filter(|reaper| reaper.owner == owner) {
         return Ok(reaper);
     }
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -241,7 +246,8 @@ fn reaper() -> io::Result<&'static Reaper> {
             reaper.run(&queue);
         }
     })?;
-    let reaper = REAPER.get_or_init(|| Reaper { jobs, bell, epoll, children: Mutex::default() });
+    let reaper = Box::leak(Box::new(Reaper { owner, jobs, bell, epoll, children: Mutex::default() }));
+    let reaper: &'static Reaper = place.insert(reaper);
     // The thread waits for it; were it gone, the first job would say so.
     let _ = begin.send(reaper);
     Ok(reaper)
@@ -278,6 +284,10 @@ impl Reaper {
     }
 
     fn watch(&self, entry: &Entry) -> io::Result<()> {
+        if !self.children.lock().contains_key(&entry.id) {
+            // A child of the process that this one was forked from: nobody here could take it out of the set again.
+            return Ok(());
+        }
         match epoll::add(
             &self.epoll,
             &entry.pidfd,
@@ -315,7 +325,7 @@ pub(crate) fn on_lasting_thread<R: Send + 'static>(
 
 /// The children that run (those that have ended are reaped on the way).
 pub(crate) fn running() -> Vec<Arc<Entry>> {
-    let Some(reaper) = REAPER.get() else { return Vec::new() };
+    let Some(reaper) = own() else { return Vec::new() };
     let all: Vec<_> = reaper.children.lock().values().cloned().collect();
     let mut running: Vec<_> = all
         .into_iter()

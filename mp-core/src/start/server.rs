@@ -41,6 +41,8 @@ use crate::{
 pub(crate) type Answer = Result<u32, String>;
 
 pub(crate) struct Server {
+    /// The process that made it; a fork of that one has a copy of this value, but no server.
+    owner: u32,
     entry: Arc<Entry>,
     pub(crate) wire: Wire,
     /// The id of the process that it made last.
@@ -68,7 +70,7 @@ pub(crate) fn start(plan: &mut Plan) -> Result<Option<Started>, StartError> {
         }
         let (wire, theirs) = Wire::pair().map_err(plan.failed("making the wire"))?;
         let directory = plan.directory()?;
-        let running = match server.take() {
+        let running = match server.take().filter(Server::is_own) {
             Some(running) => running,
             None => match begin(plan)? {
                 Some(running) => running,
@@ -124,7 +126,7 @@ pub(crate) fn begin(plan: &Plan) -> Result<Option<Server>, StartError> {
     let started =
         reaper::on_lasting_thread(move || reexec::start_server(identity, test, (Work::Serve, vec![memory])));
     let (entry, wire) = started.map_err(plan.failed("making the starting thread"))??;
-    let server = Server { entry, wire, noted, environment };
+    let server = Server { owner: std::process::id(), entry, wire, noted, environment };
     match server.answer() {
         Ok(Some(Ok(_))) => Ok(Some(server)),
         Ok(Some(Err(_))) => {
@@ -136,6 +138,10 @@ pub(crate) fn begin(plan: &Plan) -> Result<Option<Server>, StartError> {
 }
 
 impl Server {
+    fn is_own(&self) -> bool {
+        self.owner == std::process::id()
+    }
+
     /// What it says next; `None` if it is dead.
     pub(crate) fn answer(&self) -> io::Result<Option<Answer>> {
         loop {
@@ -181,7 +187,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // It ends by itself at the end of the wire, unless it is stopped or in an unknown state; the reaper sees to it.
-        let _ = self.entry.signal(Signal::KILL);
+        if self.is_own() {
+            let _ = self.entry.signal(Signal::KILL);
+        }
     }
 }
 
@@ -206,7 +214,7 @@ impl Plan {
 pub(crate) fn end() {
     // Held only by a start that is under way in another thread; then the end of this process ends the server.
     if let Some(mut server) = SERVER.try_lock()
-        && let Some(server) = server.take()
+        && let Some(server) = server.take().filter(Server::is_own)
     {
         let entry = Arc::clone(&server.entry);
         drop(server);
@@ -218,5 +226,5 @@ pub(crate) fn end() {
 #[must_use]
 pub fn fork_server_pid() -> Option<u32> {
     role::ready()?;
-    SERVER.lock().as_ref().map(|server| server.entry.pid)
+    SERVER.lock().as_ref().filter(|server| server.is_own()).map(|server| server.entry.pid)
 }

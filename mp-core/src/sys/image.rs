@@ -21,8 +21,9 @@ fn anchor() -> usize {
 /// What identifies the image that a process runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Fingerprint {
-    /// The executable as the kernel knows it: device, inode, size, time of the last change.
-    File(u64, u64, i64, i64, i64),
+    /// The executable as the kernel knows it: device, inode, size. No times: `touch` changes them, and a file that is
+    /// being executed cannot be written (ETXTBSY), nor is its inode given to another one.
+    File(u64, u64, i64),
     /// Without `/proc`: the length and a hash of the executable text.
     Text(u64, u64),
 }
@@ -32,13 +33,7 @@ impl Fingerprint {
     pub(crate) fn own() -> &'static Self {
         static OWN: OnceLock<Fingerprint> = OnceLock::new();
         OWN.get_or_init(|| match fs::stat("/proc/self/exe") {
-            Ok(stat) => Self::File(
-                stat.st_dev,
-                stat.st_ino,
-                stat.st_size,
-                stat.st_mtime,
-                stat.st_mtime_nsec.try_into().unwrap_or_default(),
-            ),
+            Ok(stat) => Self::File(stat.st_dev, stat.st_ino, stat.st_size),
             Err(_) => {
                 let text = text();
                 if text.is_empty() {

@@ -4,6 +4,7 @@
 mod common;
 mod errors;
 mod family;
+mod forks;
 mod life;
 mod programs;
 mod python;

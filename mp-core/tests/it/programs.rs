@@ -159,3 +159,32 @@ fn processes_start_without_proc() {
     }
     assert!(output.status.success() && text(&output.stdout).contains("done without /proc"), "{said}");
 }
+
+#[test]
+fn a_program_whose_file_is_touched_starts_children_all_the_same() {
+    const NAME: &str = "programs::a_program_whose_file_is_touched_starts_children_all_the_same";
+    let own = std::env::current_exe().unwrap();
+    if std::env::var_os("MP_IT_COPY").is_some() {
+        test_init!();
+        for round in 1..4 {
+            for method in METHODS {
+                assert_eq!(by(method).spawn(|x: u8| x, (round,)).unwrap().join().unwrap(), round);
+            }
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(round.into());
+            std::fs::File::open(&own).unwrap().set_modified(time).unwrap();
+        }
+        return;
+    }
+    test_init!();
+    // Of a copy, so that this program's file stays as the build left it.
+    let copy = std::env::temp_dir().join(format!("mp-core-touched-{}", std::process::id()));
+    std::fs::copy(&own, &copy).unwrap();
+    let output = Command::new(&copy)
+        .args([NAME, "--exact", "--nocapture"])
+        .env("MP_IT_COPY", "1")
+        .stdin(Stdio::null())
+        .output();
+    std::fs::remove_file(&copy).unwrap();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
