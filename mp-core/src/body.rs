@@ -10,7 +10,7 @@ use crate::{
         process::Signal,
     },
     panics::catch_panic,
-    role,
+    reaper, role,
     sys::{self, image::Fingerprint},
     wire::{Bytes, Call, Identity, Payload, Report, Start, Wire, Work},
 };
@@ -39,6 +39,9 @@ pub(crate) fn live(wire: &Wire, start: Start, mut fds: Vec<OwnedFd>) -> ! {
             CANNOT_RUN
         }
     };
+    // Here already, not only in the hook that `exit` runs: std parks a second thread that calls `exit` for ever, and the
+    // threads that are waited for may do so.
+    reaper::end_children();
     std::process::exit(code)
 }
 

@@ -8,17 +8,27 @@ use serde::{Serialize, de::DeserializeOwned};
 
 struct Append<'a>(&'a mut Vec<u8>);
 
+impl Append<'_> {
+    /// Memory that is not there is an error like any other that a value can meet.
+    #[inline]
+    fn reserve(&mut self, len: usize) -> postcard::Result<()> {
+        self.0.try_reserve(len).map_err(|_| postcard::Error::SerializeBufferFull)
+    }
+}
+
 impl Flavor for Append<'_> {
     type Output = ();
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.reserve(1)?;
         self.0.push(byte);
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.reserve(bytes.len())?;
         self.0.extend_from_slice(bytes);
         Ok(())
     }

@@ -43,6 +43,10 @@ impl Drop for Counted {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// A thread of a child process may end the process by `std::process::exit`, also while the process waits for it. In the
+/// program's own process it must not: once `main` has returned, or another thread has called `exit`, std holds every
+/// further caller of `exit` for ever, and such a thread would be waited for as long.
+///
 /// # Errors
 /// The kernel refuses another thread.
 pub fn spawn_thread<F, T>(body: F) -> io::Result<JoinHandle<T>>

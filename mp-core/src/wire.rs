@@ -29,6 +29,7 @@ use crate::{
     sys::{
         self,
         image::Fingerprint,
+        memory::set_len,
         sealed::{self, Sealed},
     },
     transfer::Parcel,
@@ -158,6 +159,7 @@ impl Deref for Bytes {
 
 fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut memory = File::from(memfd_create("mp-payload", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    set_len(&memory, bytes.len() as u64)?;
     memory.write_all(bytes)?;
     sealed::seal(&memory)?;
     Ok(memory.into())

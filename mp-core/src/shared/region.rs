@@ -22,11 +22,14 @@ use crate::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         fs::{
             FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
-            ftruncate, memfd_create,
+            memfd_create,
         },
         io::Errno,
     },
-    sys::map::{Atomic, Mapping, Pinned, Shared},
+    sys::{
+        map::{Atomic, Mapping, Pinned, Shared},
+        memory::set_len,
+    },
     transfer,
 };
 
@@ -108,7 +111,7 @@ impl Region {
             return Err(Errno::NOMEM);
         }
         let fd = memfd_create("mp-region", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&fd, total as u64)?;
+        set_len(&fd, total as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK)?;
         let mapping = Mapping::new(&fd, 0, total)?;
         let header = [MAGIC.to_le_bytes(), (total as u64).to_le_bytes()].concat();
@@ -196,7 +199,7 @@ impl Region {
     /// # Errors
     /// [`RegionError::System`] if the kernel refuses.
     pub fn extend(&self, len: u64) -> Result<(), RegionError> {
-        ftruncate(&self.0.fd, self.0.mapping.len().next_multiple_of(PAGE) as u64 + len)
+        set_len(&self.0.fd, self.0.mapping.len().next_multiple_of(PAGE) as u64 + len)
             .map_err(|cause| RegionError::System { len, action: "extended", cause: cause.into() })
     }
 

@@ -18,6 +18,7 @@ use unsupported as system;
 pub(crate) mod cells;
 pub(crate) mod image;
 pub(crate) mod map;
+pub(crate) mod memory;
 pub mod os;
 pub(crate) mod outcome;
 pub(crate) mod plain;

@@ -172,6 +172,35 @@ fn p16_a_child_waits_for_its_own_threads_and_children() {
 }
 
 #[test]
+fn a_thread_that_is_waited_for_may_end_its_process() {
+    test_init!();
+    for method in METHODS {
+        let child = by(method).daemon(true).spawn(
+            || {
+                let main = format!("/proc/self/task/{}/stat", std::process::id());
+                spawn_thread(move || {
+                    // Until the main thread sleeps, most likely in its wait for this one; any other order must end, too.
+                    let deadline = Instant::now() + SOON;
+                    while !std::fs::read_to_string(&main).unwrap().contains(") S ")
+                        && Instant::now() < deadline
+                    {
+                        std::thread::yield_now();
+                    }
+                    std::process::exit(7)
+                })
+                .map(drop)
+                .unwrap();
+            },
+            (),
+        );
+        let child = child.unwrap();
+        let result = child.join_timeout(SOON);
+        assert!(!matches!(result, Err(JoinError::TimedOut { .. })), "it hangs");
+        assert_eq!(child.exit_status().unwrap().code(), 7, "{result:?}");
+    }
+}
+
+#[test]
 fn a_normal_end_waits_for_children_terminates_daemons_and_leaves_the_detached_alone() {
     test_init!();
     for method in METHODS {

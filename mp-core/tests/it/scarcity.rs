@@ -7,7 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::{Process, StartError, active_children, fork_server_pid, spawn, test_init, transfer::Fd};
+use mp_core::{
+    JoinError, Process, StartError, active_children, fork_server_pid,
+    shared::Region,
+    spawn, test_init,
+    transfer::{Fd, encode},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::common::{End, FORKS, MACHINERY, METHODS, all_children, by, open_fds, program, settles, text};
@@ -152,6 +157,71 @@ fn without_processes_a_start_is_an_error_and_works_again_later() {
         return;
     };
     assert!(text(&output.stdout).contains("refused, then started"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_exceeds_the_limit_on_files_is_an_error_and_no_signal() {
+    test_init!();
+    const LIMIT: usize = 1 << 20;
+    fn limit() {
+        let limit = getrlimit(Resource::Fsize);
+        setrlimit(Resource::Fsize, Rlimit { current: Some(LIMIT as u64), ..limit }).unwrap();
+    }
+    let child = spawn(
+        || {
+            limit();
+            let region = Region::create(LIMIT / 2).unwrap();
+            for error in [Region::create(LIMIT).unwrap_err(), region.extend(LIMIT as u64).unwrap_err()] {
+                assert!(error.to_string().contains("File too large"), "{error}");
+            }
+            for method in METHODS {
+                let send = |len| by(method).spawn(|text: String| text.len(), ("x".repeat(len),));
+                assert_eq!(send(LIMIT / 2).unwrap().join().unwrap(), LIMIT / 2);
+                let error = send(2 * LIMIT).unwrap_err();
+                assert!(error.to_string().contains("File too large"), "{error}");
+            }
+        },
+        (),
+    );
+    child.unwrap().join().unwrap();
+    let back = || {
+        limit();
+        "x".repeat(2 * LIMIT)
+    };
+    let error = spawn(back, ()).unwrap().join().unwrap_err();
+    assert!(matches!(error, JoinError::ResultNotSent { .. }), "{error:?}");
+}
+
+#[test]
+fn a_value_for_which_there_is_no_memory_is_an_error() {
+    test_init!();
+    /// More than there may be.
+    struct Large;
+
+    impl serde::Serialize for Large {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let part = "x".repeat(1 << 20);
+            serializer.collect_seq((0..4096).map(|_| &part))
+        }
+    }
+
+    impl<'de> serde::Deserialize<'de> for Large {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            unreachable!("it never arrives")
+        }
+    }
+
+    let child = Process::new().address_space(1 << 30).spawn(
+        || {
+            assert!(encode(&Large).is_err());
+            let error = spawn(|_: Large| (), (Large,)).unwrap_err();
+            assert!(matches!(error, StartError::Arguments(_)), "{error}");
+        },
+        (),
+    );
+    child.unwrap().join().unwrap();
+    let error = Process::new().address_space(1 << 30).spawn(|| Large, ()).unwrap().join().err().unwrap();
+    assert!(matches!(error, JoinError::ResultNotSent { .. }), "{error:?}");
 }
 
 #[test]

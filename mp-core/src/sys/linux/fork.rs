@@ -17,12 +17,15 @@ use std::{
 };
 
 use rustix::{
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create},
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create},
     mm::{MapFlags, ProtFlags, mmap, munmap},
     process::{Pid, WaitOptions, waitpid},
 };
 
-use crate::shared::{Gate, Slot};
+use crate::{
+    shared::{Gate, Slot},
+    sys::memory::set_len,
+};
 
 /// On which side of a fork this is.
 pub(crate) enum Side {
@@ -100,7 +103,7 @@ impl Note {
     /// A new one, and what the other side needs to have it, too.
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
         let memory = memfd_create("mp-note", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&memory, Self::LEN as u64)?;
+        set_len(&memory, Self::LEN as u64)?;
         fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW)?;
         Ok((Self::map(&memory)?, memory))
     }

@@ -89,6 +89,7 @@ pub mod io {
         pub const INVAL: Self = Self(22);
         pub const MFILE: Self = Self(24);
         pub const NFILE: Self = Self(23);
+        pub const FBIG: Self = Self(27);
         pub const NOMEM: Self = Self(12);
         pub const SRCH: Self = Self(3);
 
@@ -541,6 +542,7 @@ pub mod process {
     pub enum Resource {
         As,
         Cpu,
+        Fsize,
         Nofile,
     }
 
@@ -581,6 +583,10 @@ pub mod process {
 
     pub fn set_parent_process_death_signal(_: Option<Signal>) -> Result<()> {
         Err(UNSUPPORTED)
+    }
+
+    pub fn getrlimit(_: Resource) -> Rlimit {
+        Rlimit { current: None, maximum: None }
     }
 
     pub fn setrlimit(_: Resource, _: Rlimit) -> Result<()> {
