@@ -25,30 +25,26 @@ fn start_some() {
 #[test]
 fn a_fork_of_the_program_s_own_making_starts_processes_and_leaves_its_parent_s_alone() {
     test_init!();
-    let child = Process::new()
-        .daemon(true)
-        .spawn(
-            || {
-                // Once without and once with a reaper and a fork server that the fork could take for its own.
-                for _ in 0..2 {
-                    let before = fork_server_pid();
-                    let inside = || {
-                        assert!(active_children().is_empty() && fork_server_pid().is_none());
-                        start_some();
-                        0
-                    };
-                    assert_eq!(fork_and_run(inside).unwrap(), Some(0));
-                    assert_eq!(fork_server_pid(), before);
+    let child = Process::new().daemon(true).spawn(
+        || {
+            // Once without and once with a reaper and a fork server that the fork could take for its own.
+            for _ in 0..2 {
+                let before = fork_server_pid();
+                let inside = || {
+                    assert!(active_children().is_empty() && fork_server_pid().is_none());
                     start_some();
-                    if before.is_some() {
-                        assert_eq!(fork_server_pid(), before);
-                    }
+                };
+                assert!(fork_and(inside).unwrap());
+                assert_eq!(fork_server_pid(), before);
+                start_some();
+                if before.is_some() {
+                    assert_eq!(fork_server_pid(), before);
                 }
-            },
-            (),
-        )
-        .unwrap();
-    child.join_timeout(SOON).unwrap();
+            }
+        },
+        (),
+    );
+    child.unwrap().join_timeout(SOON).unwrap();
 }
 
 #[test]
