@@ -36,7 +36,12 @@ pub fn catch_panic<R>(body: impl FnOnce() -> R) -> Result<R, PanicReport> {
     });
     catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
         let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
-        PanicReport { message: message_of(&*payload), location, backtrace }
+        let report = PanicReport { message: message_of(&*payload), location, backtrace };
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            // What panics while it is dropped would do so again.
+            std::mem::forget(again);
+        }
+        report
     })
 }
 

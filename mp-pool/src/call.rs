@@ -117,8 +117,9 @@ impl<'p> Call<'p> {
         self
     }
 
-    /// Has `progress` called now and then as tasks end, and when the last has ended, on whichever thread takes in the results. If
-    /// it panics, nothing else is disturbed.
+    /// Has `progress` called now and then as tasks end, and when the last has ended: one call at a time, on a thread of the pool, or
+    /// on that of a caller who waits, who does not return before it was told of the end. It may use the pool. If it panics, nothing
+    /// else is disturbed.
     ///
     /// ```
     /// # mp_pool::test_init!();
@@ -205,6 +206,7 @@ impl<'p> Call<'p> {
         let _ = function;
         let job = self.submit(worker::run_call::<F, Args>(), None, [args], false, |_| {})?;
         self.engine.wait(None, &|| job.finished());
+        job.tell_progress();
         handle::read_one(&job)
     }
 

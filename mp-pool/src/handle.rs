@@ -6,11 +6,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
 use mp_core::catch_panic;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -44,45 +45,82 @@ struct Shared<T> {
     job: Arc<Job>,
     read: fn(&Job) -> Result<T, Error>,
     value: Mutex<Value<T>>,
+    /// A value that was lent is back.
+    back: Condvar,
 }
 
 enum Value<T> {
     Encoded,
     Here(Result<T, Error>),
+    /// A callback has it, on this thread; whether it is a success.
+    Lent(bool, ThreadId),
     /// Whether it was a success.
     Taken(bool),
 }
 
 impl<T> Value<T> {
     fn is_success(&self) -> bool {
-        matches!(self, Self::Here(Ok(_)) | Self::Taken(true))
+        matches!(self, Self::Here(Ok(_)) | Self::Lent(true, _) | Self::Taken(true))
     }
 }
 
 impl<T> Shared<T> {
-    /// Calls `look` with the value, decoded, of a job that has finished.
-    fn with<R>(&self, look: impl FnOnce(&mut Value<T>) -> R) -> R {
+    /// The value of a job that has finished, decoded.
+    fn decoded(&self) -> MutexGuard<'_, Value<T>> {
         let mut value = self.value.lock();
         if matches!(*value, Value::Encoded) {
             *value = Value::Here((self.read)(&self.job));
         }
-        look(&mut value)
+        value
     }
 
-    fn take(&self) -> Result<T, Error> {
-        self.with(|value| {
-            let success = value.is_success();
-            match std::mem::replace(value, Value::Taken(success)) {
-                Value::Here(result) => result,
-                _ => Err(Error::AlreadyTaken),
+    /// As [`decoded`](Self::decoded), and not lent to another thread; `None` after the deadline.
+    fn at_hand(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, Value<T>>> {
+        let mut value = self.decoded();
+        while matches!(*value, Value::Lent(_, to) if to != thread::current().id()) {
+            match deadline {
+                None => self.back.wait(&mut value),
+                Some(deadline) if self.back.wait_until(&mut value, deadline).timed_out() => return None,
+                Some(_) => {}
             }
-        })
+        }
+        Some(value)
+    }
+
+    fn take(&self, deadline: Option<Instant>) -> Result<T, Error> {
+        let mut value = self.at_hand(deadline).ok_or(Error::TimedOut)?;
+        let taken = Value::Taken(value.is_success());
+        match std::mem::replace(&mut *value, taken) {
+            Value::Here(result) => result,
+            other => {
+                *value = other;
+                Err(Error::AlreadyTaken)
+            }
+        }
+    }
+
+    /// Calls `look` with the result, if it is there. No lock is held: that is foreign code, which may ask for what it is told of.
+    fn lend(&self, look: impl FnOnce(&Result<T, Error>)) {
+        let result = {
+            let Some(mut value) = self.at_hand(None) else { return };
+            let lent = Value::Lent(value.is_success(), thread::current().id());
+            match std::mem::replace(&mut *value, lent) {
+                Value::Here(result) => result,
+                other => return *value = other,
+            }
+        };
+        let _ = catch_panic(|| look(&result));
+        *self.value.lock() = Value::Here(result);
+        self.back.notify_all();
     }
 }
 
 impl<T> Handle<T> {
     pub(crate) fn new(engine: Arc<Engine>, job: Arc<Job>, read: fn(&Job) -> Result<T, Error>) -> Self {
-        Self { engine, shared: Arc::new(Shared { job, read, value: Mutex::new(Value::Encoded) }) }
+        Self {
+            engine,
+            shared: Arc::new(Shared { job, read, value: Mutex::new(Value::Encoded), back: Condvar::new() }),
+        }
     }
 
     /// Waits for the result and takes it. Python: `get()`.
@@ -91,7 +129,7 @@ impl<T> Handle<T> {
     /// What went wrong with the call; [`Error::AlreadyTaken`] if the result was taken before.
     pub fn get(&self) -> Result<T, Error> {
         self.wait();
-        self.shared.take()
+        self.shared.take(None)
     }
 
     /// As [`get`](Self::get), but gives up after `timeout`, never earlier. The call goes on then.
@@ -99,7 +137,8 @@ impl<T> Handle<T> {
     /// # Errors
     /// [`Error::TimedOut`]; else as [`get`](Self::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
-        if self.wait_timeout(timeout) { self.shared.take() } else { Err(Error::TimedOut) }
+        let deadline = Instant::now().checked_add(timeout);
+        if self.wait_until(deadline) { self.shared.take(deadline) } else { Err(Error::TimedOut) }
     }
 
     /// Waits until the call has ended, however it ended. Python: `wait()`.
@@ -110,22 +149,24 @@ impl<T> Handle<T> {
 
     /// As [`wait`](Self::wait), at most for `timeout`; whether the call has ended. Python: `wait(timeout)`.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> bool {
         let job = &self.shared.job;
-        self.engine.wait(Instant::now().checked_add(timeout), &|| job.finished())
+        self.engine.wait(deadline, &|| job.finished())
     }
 
     /// Whether the call has ended, so that [`get`](Self::get) returns at once. Python: `ready()`.
     #[must_use]
     pub fn ready(&self) -> bool {
-        let job = &self.shared.job;
-        // A look: results that have come are taken in if nobody else does it.
-        self.engine.wait(Some(Instant::now()), &|| job.finished())
+        self.wait_timeout(Duration::ZERO)
     }
 
     /// Whether the call has ended without an error; `None` if it has not ended. Python: `successful()`, which raises then.
     #[must_use]
     pub fn successful(&self) -> Option<bool> {
-        self.ready().then(|| self.shared.with(|value| value.is_success()))
+        self.ready().then(|| self.shared.decoded().is_success())
     }
 
     /// How many of its tasks have ended.
@@ -165,8 +206,10 @@ impl<T> Handle<T> {
 impl<T: Send + 'static> Handle<T> {
     /// Has `callback` called with the result, once, on a thread of the pool, if the call succeeds. Python: `callback`.
     ///
-    /// It should be quick: one runs at a time. If it panics, nothing else is disturbed. Called after the call has ended, it runs
-    /// as well; if the result was taken by then, it does not.
+    /// It should be quick: one runs at a time, and whoever takes the result waits until it has returned. If it panics, nothing else
+    /// is disturbed. It may use the pool, and ask this handle, but not take the result: that is [`Error::AlreadyTaken`]. Called
+    /// after the call has ended, it runs as well, on the calling thread if the pool is gone; if the result was taken by then, it
+    /// does not.
     #[must_use = "the handle is still that of the result"]
     pub fn on_success(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
         self.when_finished(move |result| {
@@ -188,14 +231,7 @@ impl<T: Send + 'static> Handle<T> {
 
     fn when_finished(self, callback: impl FnOnce(Result<&T, &Error>) + Send + 'static) -> Self {
         let shared = Arc::clone(&self.shared);
-        let callback = Box::new(move || {
-            // Whoever wants to take the result meanwhile waits.
-            shared.with(|value| {
-                if let Value::Here(result) = value {
-                    let _ = catch_panic(|| callback(result.as_ref()));
-                }
-            });
-        });
+        let callback = Box::new(move || shared.lend(|result| callback(result.as_ref())));
         match self.shared.job.when_finished(callback) {
             None => self.engine.hurry(),
             Some(callback) => self.engine.call(callback),
@@ -212,7 +248,7 @@ impl<T> Future for Handle<T> {
             self.engine.hurry();
             Poll::Pending
         } else {
-            Poll::Ready(self.shared.take())
+            Poll::Ready(self.shared.take(None))
         }
     }
 }

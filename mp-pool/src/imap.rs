@@ -156,6 +156,7 @@ where
                 continue;
             }
             if self.input.is_none() && self.given == self.read {
+                self.job.tell_progress();
                 // Its end is told once.
                 let over = std::mem::replace(&mut self.over, true);
                 return self.job.failed().filter(|_| !over).map(Err);

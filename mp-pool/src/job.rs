@@ -131,6 +131,10 @@ pub(crate) struct Job {
     /// How long a task takes, in nanoseconds; 0 before the first answer.
     pub(crate) pace: AtomicU64,
     pub(crate) cancelled: AtomicBool,
+    /// The progress that was told last.
+    told: Mutex<Option<Progress>>,
+    /// The clerk has it on its list to tell the progress.
+    to_tell: AtomicBool,
     inbox: Mutex<Inbox>,
 }
 
@@ -159,6 +163,8 @@ impl Job {
             unassigned: AtomicUsize::new(expected),
             pace: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
+            told: Mutex::default(),
+            to_tell: AtomicBool::new(false),
             inbox: Mutex::default(),
         })
     }
@@ -209,6 +215,30 @@ impl Job {
 
     pub(crate) fn progress(&self) -> Progress {
         Progress { done: self.ended(), total: self.total() }
+    }
+
+    /// What is to be called so that its progress is told; `None` if nobody wants to know, or that is going to happen anyway.
+    pub(crate) fn progress_callback(self: &Arc<Self>) -> Option<Callback> {
+        if self.options.progress.is_none() || self.to_tell.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let job = Arc::clone(self);
+        Some(Box::new(move || {
+            job.to_tell.store(false, Ordering::Release);
+            job.tell_progress();
+        }))
+    }
+
+    /// Tells its progress, unless that was told. Foreign code runs here.
+    pub(crate) fn tell_progress(&self) {
+        if let Some(progress) = &self.options.progress {
+            // One at a time, so that nobody hears of less than before.
+            let mut told = self.told.lock();
+            let now = self.progress();
+            if told.replace(now) != Some(now) {
+                let _ = catch_panic(|| progress(now));
+            }
+        }
     }
 
     /// Notes how long `len` tasks took.

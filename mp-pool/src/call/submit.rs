@@ -50,7 +50,8 @@ impl Call<'_> {
         engine.check_running()?;
         let mut input = items.into_iter();
         let job = Job::new(runner, self.options.clone(), context, input.size_hint().0);
-        if later {
+        // Progress is told by the clerk.
+        if later || job.options.progress.is_some() {
             job.keep_underway(engine.underway()?);
         }
         let mut piece = Vec::new();
@@ -86,6 +87,7 @@ impl Call<'_> {
         let mut results = Reader::<R>::with_capacity(items.size_hint().0);
         let job = self.submit(runner, context, items, false, |job| results.read(job))?;
         results.read_to_end(self.engine, &job);
+        job.tell_progress();
         results.finish(&job)
     }
 
@@ -97,6 +99,7 @@ impl Call<'_> {
     ) -> Result<Vec<Result<R, TaskError>>, Error> {
         let job = self.submit(runner, context, items, false, |_| {})?;
         self.engine.wait(None, &|| job.finished());
+        job.tell_progress();
         handle::try_read_all(&job)
     }
 

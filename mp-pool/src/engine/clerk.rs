@@ -55,13 +55,21 @@ impl Clerk {
         }
     }
 
-    /// Has the clerk run callbacks.
+    /// Has the clerk run callbacks; where it has left, with the pool, they run here.
     pub(super) fn call(&self, callbacks: Vec<Callback>) {
-        if !callbacks.is_empty() {
-            self.callbacks.fetch_add(callbacks.len(), Ordering::AcqRel);
-            self.desk.lock().callbacks.extend(callbacks);
-            self.bell.notify_all();
+        if callbacks.is_empty() {
+            return;
         }
+        let mut desk = self.desk.lock();
+        if desk.stop {
+            drop(desk);
+            callbacks.into_iter().for_each(|callback| drop(catch_panic(callback)));
+            return;
+        }
+        self.callbacks.fetch_add(callbacks.len(), Ordering::AcqRel);
+        desk.callbacks.extend(callbacks);
+        drop(desk);
+        self.bell.notify_all();
     }
 
     pub(super) fn stop(&self) {
@@ -145,6 +153,8 @@ impl Engine {
             drop(desk);
             self.stand_in();
             desk = self.clerk.desk.lock();
+            // It has left off for these, and goes on behind them.
+            desk.hurry |= !desk.callbacks.is_empty();
         }
     }
 

@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::catch_panic;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use self::clerk::Underway;
@@ -28,7 +27,7 @@ use crate::{
     crew::Crew,
     error::Error,
     insights::Insights,
-    job::{End, Job, WorkerName},
+    job::{Callback, End, Job, WorkerName},
     local::{Local, alarm::Alarm, link::Bell, member::ExitResult},
 };
 
@@ -190,20 +189,19 @@ impl Engine {
         }
     }
 
-    /// Tells those who wait for these jobs. No lock is held: foreign code runs here.
+    /// Tells those who wait for these jobs. Foreign code, which may use the pool, is the clerk's to run: the caller may be one that
+    /// collects, or the keeper.
     fn tell(&self, news: Vec<Arc<Job>>) {
+        let mut callbacks = Vec::new();
         for job in news {
-            if let Some(progress) = &job.options.progress {
-                let _ = catch_panic(|| progress(job.progress()));
-            }
+            callbacks.extend(job.progress_callback());
             if job.finished() {
-                let (wakers, callbacks) = job.take_watchers();
-                for waker in wakers {
-                    let _ = catch_panic(|| waker.wake());
-                }
-                self.clerk.call(callbacks);
+                let (wakers, own) = job.take_watchers();
+                callbacks.extend(wakers.into_iter().map(|waker| Box::new(|| waker.wake()) as Callback));
+                callbacks.extend(own);
             }
         }
+        self.clerk.call(callbacks);
         if self.waiting.load(Ordering::Acquire) > 0 {
             // Whoever waits has looked under this lock before it slept.
             drop(self.role.lock());
@@ -236,7 +234,9 @@ impl Engine {
                 return true;
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return false;
+                // What has come by now counts, also if the time was none.
+                self.glance();
+                return done();
             }
             let mut role = self.role.lock();
             match role.holder {
