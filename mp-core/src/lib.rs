@@ -29,6 +29,9 @@
 //! tuple. Arguments and result are any serde values, of any size; files, sockets and other descriptors travel in
 //! [`transfer::Fd`], and the handles of the sister crates (queues, locks, connections) as they are.
 //!
+//! The format (postcard) does not describe itself: values that use serde's `untagged`, `tag = ..` or `flatten` are refused, and
+//! those with `skip_serializing_if` may be refused or arrive wrong. Very deeply nested values may overflow the stack.
+//!
 //! ```
 //! # mp_core::test_init!();
 //! use mp_core::{spawn, transfer::Fd};
