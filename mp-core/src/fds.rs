@@ -22,6 +22,7 @@ use crate::{
             socketpair,
         },
     },
+    sys::process::above_streams,
     transfer::Handle,
 };
 
@@ -132,6 +133,14 @@ fn recv_message(
     if fds.len() > count { Err(io::ErrorKind::InvalidData.into()) } else { Ok(Some(fds)) }
 }
 
+/// Whether a receive has failed because its packet was not one of [`send`]'s, and not because this process may open no more
+/// descriptors.
+#[must_use]
+pub fn is_malformed(error: &io::Error) -> bool {
+    // That of `missing_descriptors` says more than its kind.
+    error.kind() == io::ErrorKind::InvalidData && error.get_ref().is_none()
+}
+
 fn missing_descriptors() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
@@ -151,7 +160,9 @@ fn recv_packet(
     let received = retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(into)], &mut control, flags))?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
-            fds.extend(rights);
+            for fd in rights {
+                fds.push(above_streams(fd).map_err(|_| missing_descriptors())?);
+            }
         }
     }
     if received.flags.contains(ReturnFlags::CTRUNC) {
@@ -163,12 +174,13 @@ fn recv_packet(
     Ok(received.bytes)
 }
 
-/// A connected pair of SEQPACKET sockets, closed on exec.
+/// A connected pair of SEQPACKET sockets, closed on exec, and above the standard streams.
 ///
 /// # Errors
 /// What the kernel says: no descriptors left.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    Ok((above_streams(near)?, above_streams(far)?))
 }
 
 /// The handles of one message, packed so that one packet carries them: more than fit are put into a *bag*, a socket that

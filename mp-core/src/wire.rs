@@ -27,7 +27,6 @@ use crate::{
     },
     start::StartMethod,
     sys::{
-        self,
         image::Fingerprint,
         memory::set_len,
         sealed::{self, Sealed},
@@ -187,7 +186,7 @@ pub(crate) struct Wire(OwnedFd);
 impl Wire {
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = fds::pair()?;
-        Ok((Self(sys::process::above_streams(ours)?), sys::process::above_streams(theirs)?))
+        Ok((Self(ours), theirs))
     }
 
     /// The wire that this process was started with, if `fd` really is one: a socket whose other end belongs to the same

@@ -2,7 +2,7 @@
 //!
 //! A producer sends the packet under its gate, before it commits the message; the packet bears the message's tag. A
 //! consumer, under its gate, looks at the first packet without taking it, throws away packets with other tags (left by
-//! producers that died before their commit), commits the message, and then takes the packet. So a death at any step
+//! producers that died before their commit) and what is no packet of a producer, commits the message, and then takes the packet. So a death at any step
 //! neither loses the handles of a message nor gives them out twice.
 
 use std::{io, time::Instant};
@@ -47,11 +47,12 @@ impl Lane {
     pub(crate) fn look(&self, tag: u64) -> io::Result<Option<Vec<OwnedFd>>> {
         let mut bytes = Vec::new();
         loop {
-            match fds::recv(&self.from.0, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+            match fds::recv_small(&self.from.0, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
                 Ok(Some(fds)) if bytes == tag.to_le_bytes() => return Ok(Some(fds)),
                 Ok(Some(_)) => self.take(),
                 Ok(None) => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if fds::is_malformed(&error) => self.take(),
                 Err(error) => return Err(error),
             }
         }
@@ -59,6 +60,33 @@ impl Lane {
 
     /// Takes the first packet and lets go of what it holds.
     pub(crate) fn take(&self) {
-        let _ = fds::recv(&self.from.0, &mut Vec::new(), RecvFlags::DONTWAIT);
+        let _ = fds::recv_small(&self.from.0, &mut Vec::new(), RecvFlags::DONTWAIT);
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(mp_unsupported)))]
+mod tests {
+    use std::fs::File;
+
+    use mp_core::os::{fd::AsFd, net::send};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_packet_of_a_producer_is_thrown_away() {
+        let lane = Lane::new().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let tag: u64 = 6;
+        // Too short, too long, and one that promises more descriptors than it has.
+        for garbage in [&[1; 3][..], &[1; 5000], &[&1000_u32.to_le_bytes()[..], &tag.to_le_bytes()].concat()]
+        {
+            send(&lane.into.0, garbage, SendFlags::DONTWAIT).unwrap();
+        }
+        let two = [null.as_fd(); 2];
+        fds::send(&lane.into.0, &tag.to_le_bytes(), &[null.as_fd(); 254], SendFlags::DONTWAIT).unwrap();
+        fds::send(&lane.into.0, &tag.to_le_bytes(), &two, SendFlags::DONTWAIT).unwrap();
+        assert_eq!(lane.look(tag).unwrap().unwrap().len(), 2);
+        lane.take();
+        assert!(lane.look(tag).unwrap().is_none());
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     sys::{
         map::{Atomic, Mapping, Pinned, Shared},
         memory::set_len,
+        process::above_streams,
     },
     transfer,
 };
@@ -110,7 +111,8 @@ impl Region {
         if total as u64 > machine_memory() {
             return Err(Errno::NOMEM);
         }
-        let fd = memfd_create("mp-region", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = above_streams(memfd_create("mp-region", flags)?)?;
         set_len(&fd, total as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK)?;
         let mapping = Mapping::new(&fd, 0, total)?;

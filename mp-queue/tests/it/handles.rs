@@ -3,10 +3,11 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
 };
 
-use mp_core::{Process, spawn, test_init, transfer::Fd};
+use mp_core::{Process, kill_points::close_streams, spawn, test_init, transfer::Fd};
 use mp_queue::{GetError, PutError, Queue};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,24 @@ fn handles_arrive_working_even_if_the_sender_has_ended() {
     let mut text = String::new();
     reading.read_to_string(&mut text).unwrap();
     assert_eq!(text, "still open");
+}
+
+/// A program that has closed its standard streams: whatever it writes there must not end up in a queue.
+#[test]
+fn nothing_of_a_queue_is_a_standard_stream() {
+    test_init!();
+    let child = spawn(
+        || {
+            close_streams();
+            let queue = Queue::<Fd<File>>::new().unwrap();
+            let free = (0..3).all(|number| !Path::new(&format!("/proc/self/fd/{number}")).exists());
+            // It has number 0 itself.
+            queue.put(&Fd(File::open("/dev/null").unwrap())).unwrap();
+            (free, queue.get().unwrap().0.as_raw_fd() > 2)
+        },
+        (),
+    );
+    assert_eq!(child.unwrap().join().unwrap(), (true, true));
 }
 
 #[test]

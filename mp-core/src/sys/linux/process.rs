@@ -23,8 +23,8 @@ pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
 }
 
 /// The same with a number above the standard streams, which are 0 to 2 also in a program that has closed them.
-pub(crate) fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(fcntl_dupfd_cloexec(fd, 3)?) }
+pub(crate) fn above_streams(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { fcntl_dupfd_cloexec(fd, 3) }
 }
 
 /// Makes `fd` descriptor `number` (0, 1 or 2), which the next program would inherit.

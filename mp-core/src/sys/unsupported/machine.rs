@@ -154,7 +154,7 @@ pub(crate) mod process {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
+    pub(crate) fn above_streams(fd: OwnedFd) -> crate::os::io::Result<OwnedFd> {
         Ok(fd)
     }
 
