@@ -154,6 +154,12 @@ pub enum Error {
     /// Something was submitted to a pool that takes nothing any more.
     #[error("the pool takes no more work: it was closed or terminated")]
     Closed,
+    /// The calling process was forked from the one that made the pool.
+    #[error("the pool belongs to process {pid}, from which this one was forked: make a pool of its own here")]
+    OtherProcess {
+        /// The process that made the pool.
+        pid: u32,
+    },
     /// `join` before `close`.
     #[error("the pool still runs: call `close` or `terminate` before `join`")]
     StillRunning,

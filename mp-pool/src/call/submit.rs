@@ -47,7 +47,7 @@ impl Call<'_> {
         mut glance: impl FnMut(&Job),
     ) -> Result<Arc<Job>, Error> {
         let engine = self.engine;
-        engine.check_running()?;
+        let _reading = engine.begin_reading()?;
         let mut input = items.into_iter();
         let job = Job::new(runner, self.options.clone(), context, input.size_hint().0);
         // Progress is told by the clerk.

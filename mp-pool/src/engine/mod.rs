@@ -28,14 +28,12 @@ use crate::{
     error::Error,
     insights::Insights,
     job::{Callback, End, Job, WorkerName},
-    local::{Local, alarm::Alarm, link::Bell, member::ExitResult},
+    local::{LEAVING, Local, alarm::Alarm, link::Bell, member::ExitResult},
 };
 
 /// How long `terminate` waits for workers that were asked to end, and for those that got SIGTERM.
 const ASKED: Duration = Duration::from_millis(100);
 const TOLD: Duration = Duration::from_secs(1);
-/// How long `join` waits for workers that have nothing to do any more.
-const LEAVING: Duration = Duration::from_secs(30);
 
 pub(crate) struct Engine {
     table: Mutex<Table<Local>>,
@@ -52,6 +50,8 @@ pub(crate) struct Engine {
     threads: Mutex<Vec<JoinHandle<()>>>,
     settings: Arc<Settings>,
     born: Instant,
+    /// The process that has the workers: one that was forked from it has only a copy of this.
+    pid: u32,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +86,7 @@ impl Engine {
             threads: Mutex::default(),
             settings,
             born: Instant::now(),
+            pid: std::process::id(),
         });
         let keeper = Arc::clone(&engine);
         let thread = thread::Builder::new()
@@ -110,9 +111,22 @@ impl Engine {
         self.settings.workers
     }
 
+    /// Whether this is the process that has the workers. In another no lock may be taken: who had it may be missing.
+    fn check_process(&self) -> Result<(), Error> {
+        if self.pid == std::process::id() { Ok(()) } else { Err(Error::OtherProcess { pid: self.pid }) }
+    }
+
     /// Whether a call may begin.
     pub(crate) fn check_running(&self) -> Result<(), Error> {
+        self.check_process()?;
         self.table.lock().check_running()
+    }
+
+    /// Begins a call that reads an input, which the pool is not done before.
+    pub(crate) fn begin_reading(&self) -> Result<Reading<'_>, Error> {
+        self.check_process()?;
+        self.table.lock().begin_reading()?;
+        Ok(Reading(self))
     }
 
     /// Puts tasks in line, and gives out what can be given out.
@@ -286,10 +300,11 @@ impl Engine {
 
     /// Waits for everything that was announced, and then for the workers.
     pub(crate) fn join(&self) -> Result<(), Error> {
+        self.check_process()?;
         if matches!(self.table.lock().phase, Phase::Running) {
             return Err(Error::StillRunning);
         }
-        self.wait(None, &|| self.table.lock().outstanding() == 0);
+        self.wait(None, &|| self.table.lock().finish());
         self.table.lock().crew.close(false);
         if !self.wait_for_workers(LEAVING) {
             self.end_workers();
@@ -299,6 +314,9 @@ impl Engine {
     }
 
     pub(crate) fn terminate(&self) {
+        if self.check_process().is_err() {
+            return;
+        }
         let mut table = self.table.lock();
         if !matches!(table.phase, Phase::Broken(_)) {
             table.phase = Phase::Terminated;
@@ -366,6 +384,17 @@ impl Engine {
 
     pub(crate) fn take_ends(&self) -> Vec<(Arc<WorkerName>, ExitResult)> {
         self.table.lock().crew.take_ends()
+    }
+}
+
+/// While it exists, a call reads its input.
+#[must_use]
+pub(crate) struct Reading<'a>(&'a Engine);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.table.lock().end_reading();
+        self.0.ring();
     }
 }
 

@@ -113,6 +113,8 @@ pub(super) struct Table<C> {
     next: Ticket,
     /// Tasks that were announced and have not ended.
     outstanding: usize,
+    /// Calls that have not read their input to its end.
+    reading: usize,
     /// Whether a chunk in flight has a time-out, or belongs to a cancelled job.
     watched: bool,
     /// Something is due that the keeper does not know of.
@@ -132,6 +134,7 @@ impl<C: Crew> Table<C> {
             flights: HashMap::default(),
             next: 1,
             outstanding: 0,
+            reading: 0,
             watched: false,
             kick: false,
             slowest: Slowest::default(),
@@ -152,8 +155,25 @@ impl<C: Crew> Table<C> {
         self.outstanding += tasks;
     }
 
-    pub(super) fn outstanding(&self) -> usize {
-        self.outstanding
+    /// A call begins to read its input: what it submits is taken until it has [ended](Self::end_reading).
+    pub(super) fn begin_reading(&mut self) -> Result<(), Error> {
+        self.check_running()?;
+        self.reading += 1;
+        Ok(())
+    }
+
+    pub(super) fn end_reading(&mut self) {
+        self.reading -= 1;
+    }
+
+    /// Whether nothing is left to do; a closed pool takes nothing more from then on.
+    pub(super) fn finish(&mut self) -> bool {
+        let closed = matches!(self.phase, Phase::Closed);
+        let finished = self.outstanding == 0 && !(closed && self.reading > 0);
+        if finished && closed {
+            self.phase = Phase::Terminated;
+        }
+        finished
     }
 
     /// Whether tasks wait for a worker.

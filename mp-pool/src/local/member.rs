@@ -275,12 +275,18 @@ impl Member {
         Work { starting, waiting, ..self.work }
     }
 
+    /// Whether it has done everything and is only to end.
+    pub(crate) fn leaves(&self) -> bool {
+        self.phase == Phase::Closing && self.holds() == 0
+    }
+
     pub(crate) fn close(&mut self, hurry: bool) {
         if hurry {
             self.desk.stop_all();
         }
         if self.phase != Phase::Closing {
             self.phase = Phase::Closing;
+            self.idle_since = Instant::now();
             self.link.close();
         }
     }

@@ -41,6 +41,9 @@ const KILLED: u32 = 100;
 /// How long the pool waits before the next start after such a death or a failed start, at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a worker that has nothing to do any more may take to end.
+pub(crate) const LEAVING: Duration = Duration::from_secs(30);
+
 pub(crate) struct Local {
     settings: Arc<Settings>,
     bell: Bell,
@@ -148,6 +151,10 @@ impl Local {
                     if part.retire {
                         member.close(false);
                     }
+                    if part.last && member.leaves() {
+                        // The keeper starts another, and sees that this one ends.
+                        self.alarm.kick();
+                    }
                     return Some(Event::Answered { part, message, fds, who });
                 }
             } else if let Ok(answer) = mp_core::transfer::decode::<Answer>(&message, fds) {
@@ -215,7 +222,7 @@ impl Local {
 
     /// Finds a place for a new member.
     fn sit_down(&mut self, member: &mut Member) {
-        let free = |seat: &usize| self.members.iter().all(|member| member.seat != *seat);
+        let free = |seat: &usize| self.members.iter().all(|member| member.seat != *seat || member.leaves());
         member.seat = (0..self.seats.len()).find(free).unwrap_or(self.seats.len());
         match self.seats.get_mut(member.seat) {
             Some(seat) => {
@@ -324,7 +331,10 @@ impl Crew for Local {
     }
 
     fn is_short(&self) -> bool {
-        !self.closed && self.members.len() + self.starting < self.settings.workers
+        // Exit hooks may take their time; but of those that never end there are not more and more.
+        let size = self.settings.workers;
+        let leaving = self.members.iter().filter(|member| member.leaves()).count().min(size);
+        !self.closed && self.members.len() + self.starting < size + leaving
     }
 
     fn opening(&mut self, wanted: bool, now: Instant) -> Option<Opening> {
@@ -387,6 +397,14 @@ impl Crew for Local {
 
     fn tend(&mut self, now: Instant) -> Option<Instant> {
         let mut next = self.pause.filter(|pause| now < *pause);
+        for member in self.members.iter().filter(|member| member.leaves() && !member.ended) {
+            let due = member.idle_since + LEAVING;
+            if due <= now {
+                let _ = member.child.kill();
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
         if let Some(idle) = self.settings.idle_timeout {
             for member in &mut self.members {
                 let idles = member.phase == Phase::Ready && member.holds() == 0;

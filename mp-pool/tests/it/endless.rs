@@ -229,3 +229,63 @@ fn a_worker_that_came_too_late_for_any_task_retires() {
         }
     }
 }
+
+#[test]
+fn a_join_waits_for_calls_that_still_read_their_input() {
+    test_init!();
+    ends(|| {
+        let pool = Pool::with_workers(2).unwrap();
+        let [(begin, begun), (tell, told)] = [(); 2].map(|()| mpsc::channel());
+        thread::scope(|scope| {
+            let pool = &pool;
+            scope.spawn(move || {
+                begun.recv().unwrap();
+                pool.join().unwrap();
+                let _ = tell.send(());
+            });
+            let items = (0..1000).inspect(|i| {
+                if *i == 500 {
+                    pool.close();
+                    begin.send(()).unwrap();
+                    // A join that does not wait is over soon.
+                    assert!(told.recv_timeout(Duration::from_millis(300)).is_err(), "it did not wait");
+                }
+            });
+            assert_eq!(pool.map(square, items).unwrap().len(), 1000);
+            told.recv().unwrap();
+        });
+    });
+}
+
+#[test]
+fn an_exit_hook_without_end_keeps_no_task() {
+    test_init!();
+    ends(|| {
+        let builder = Pool::builder().workers(1).max_tasks_per_worker(1);
+        let pool = builder.exit_hook(|| thread::sleep(LONG)).build().unwrap();
+        assert_eq!(pool.map(square, 0..2).unwrap(), [0, 1]);
+        assert_eq!(pool.insights().workers.len(), 1);
+    });
+}
+
+/// Whether a copy of a pool in a forked process refuses everything, and its end leaves the pool as it was.
+fn fork_a_pool() -> bool {
+    let pool = Pool::with_workers(1).unwrap();
+    let worker = pool.apply(std::process::id, ()).unwrap();
+    let mut pool = Some(pool);
+    let refused = mp_core::kill_points::fork_and(|| {
+        let copy = pool.take().unwrap();
+        let refused = |error: Error| matches!(error, Error::OtherProcess { .. });
+        let calls = [copy.apply(square, (3,)).err(), copy.map(square, 0..2).err(), copy.join().err()];
+        assert!(calls.into_iter().all(|error| error.is_some_and(refused)));
+        drop(copy);
+    });
+    refused.unwrap() && pool.unwrap().apply(std::process::id, ()).unwrap() == worker
+}
+
+#[test]
+fn a_copy_of_a_pool_in_a_forked_process_harms_nobody() {
+    test_init!();
+    // In a process of its own, where no other thread holds a lock while it forks.
+    assert!(ends(|| mp_core::spawn(fork_a_pool, ()).unwrap().join().unwrap()));
+}
