@@ -8,8 +8,8 @@ use super::Engine;
 use crate::{crew::Crew, error::Error};
 
 impl Engine {
-    /// The life of one of the pool's own threads. Foreign code runs in them, and what panics there unnoticed by those who wait
-    /// would keep them for ever: it breaks the pool.
+    /// The life of one of the pool's own threads. A panic there, of a `tracing` subscriber for instance, would
+    /// keep those who wait for ever: it breaks the pool.
     pub(super) fn live(&self, who: &str, life: impl Fn(&Self)) {
         let Err(report) = catch_panic(|| life(self)) else { return };
         let error = Error::from(io::Error::other(format!("its {who} {report}")));
@@ -38,6 +38,7 @@ impl Engine {
             table.advance();
             due = table.tend(now);
             let wanted = table.waiting();
+            let opening = table.crew.opening(wanted, now);
             let news = std::mem::take(&mut table.news);
             let trace = std::mem::take(table.crew.trace());
             drop(table);
@@ -48,8 +49,6 @@ impl Engine {
                 // For the one that collects: something has ended without an answer. And for one that waits for workers to end.
                 self.ring();
             }
-            // Only now: what was told above may have panicked, and an opening is kept open until somebody is welcomed.
-            let opening = self.table.lock().crew.opening(wanted, now);
             if let Some(opening) = opening {
                 let started = opening.start();
                 let now = Instant::now();

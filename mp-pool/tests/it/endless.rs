@@ -68,35 +68,50 @@ fn a_time_without_end_is_none() {
     });
 }
 
+/// A subscriber that panics in the pool's keeper.
+struct Panics;
+
+impl tracing::Subscriber for Panics {
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> tracing::subscriber::Interest {
+        tracing::subscriber::Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        assert!(thread::current().name() != Some("mp-pool-keeper"), "in a subscriber");
+        false
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+fn lose_the_keeper() -> String {
+    tracing::subscriber::set_global_default(Panics).unwrap();
+    let pool = Pool::with_workers(1).unwrap();
+    let _ = pool.apply(die, ());
+    match pool.apply(square, (3,)) {
+        Err(error @ Error::System(_)) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_panic_in_a_thread_of_the_pool_breaks_it() {
-    struct PanicsAtTheEnd;
-    impl Drop for PanicsAtTheEnd {
-        fn drop(&mut self) {
-            panic!("in a drop");
-        }
-    }
     test_init!();
-    let error = ends(|| {
-        let pool = Pool::with_workers(1).unwrap();
-        let [begun, go] = [(); 2].map(|()| Event::new().unwrap());
-        let die = |begun: Event, go: Event| {
-            begun.set().unwrap();
-            go.wait();
-            die();
-        };
-        let panics = PanicsAtTheEnd;
-        let call = pool.call().progress(move |_| {
-            let _ = &panics;
-        });
-        drop(call.apply_async(die, (begun.clone(), go.clone())).unwrap());
-        wait_for(&begun);
-        go.set().unwrap();
-        // The keeper has the last of the call.
-        pool.apply(square, (3,)).unwrap_err()
-    });
-    assert!(matches!(error, Error::System(_)), "{error}");
-    assert!(error.to_string().contains("in a drop"), "{error}");
+    // In a process of its own, since a subscriber is for all.
+    let error = ends(|| mp_core::spawn(lose_the_keeper, ()).unwrap().join().unwrap());
+    assert!(error.contains("its keeper panicked") && error.contains("in a subscriber"), "{error}");
 }
 
 /// For one result, in the worker: set when it is encoded, and what that waits for.

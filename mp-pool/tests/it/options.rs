@@ -163,7 +163,7 @@ fn a_lost_task_is_tried_again_as_often_as_was_said() {
     let results = pool.call().retries(2).context(&tries).unwrap().try_map(task, [100]).unwrap();
     match &results[0] {
         Err(error @ TaskError::WorkerDied { attempts: 3, .. }) => {
-            assert!(error.to_string().contains("3 that tried"), "{error}");
+            assert!(error.to_string().contains("tried 3 times"), "{error}");
         }
         other => panic!("{other:?}"),
     }
