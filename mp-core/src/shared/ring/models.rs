@@ -197,15 +197,14 @@ fn dying_producer(point: Point) {
         let (r, s) = (ring.clone(), sum.clone());
         processes.start(move || drain(&r, &s));
         put(&ring, 10).unwrap();
-        put(&ring, 100).unwrap();
         ring.close(Wake::Word).unwrap();
-        processes.end(|| assert!(matches!(sum.load(Ordering::Relaxed), 110 | 111)));
+        processes.end(|| assert!(matches!(sum.load(Ordering::Relaxed), 10 | 11)));
     });
 }
 
-/// One consumer dies at `point`; the other gets all but at most one.
+/// One consumer dies at `point`; the other gets all but at most one. (One preemption: two take minutes.)
 fn dying_consumer(point: Point) {
-    explore_within(2, move || {
+    explore_within(1, move || {
         let ring = ring(RingOptions::default());
         let mut processes = Processes::default();
         let r = ring.clone();
