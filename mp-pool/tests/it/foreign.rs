@@ -233,11 +233,14 @@ impl Drop for Bomb {
 fn a_payload_that_panics_when_it_is_dropped_is_a_panic_like_any_other() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
-    let results = pool.try_map(|x: u32| if x == 2 { std::panic::panic_any(Bomb) } else { x }, 0..5).unwrap();
-    for (i, result) in (0..).zip(results) {
+    let throw = |x: u32| if x == 2 { std::panic::panic_any(Bomb) } else { x };
+    for x in 0..4 {
+        let result = pool.apply_async(throw, (x,)).unwrap().get_timeout(PATIENCE);
         match result {
-            Ok(x) => assert_eq!(x, i),
-            Err(error) => assert!(i == 2 && matches!(error, TaskError::Panicked { .. }), "{error}"),
+            Ok(got) => assert_eq!(got, x),
+            Err(error) => {
+                assert!(x == 2 && matches!(error, Error::Task(TaskError::Panicked { .. })), "{error}")
+            }
         }
     }
 }
