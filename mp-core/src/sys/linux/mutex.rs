@@ -78,7 +78,15 @@ impl RobustMutex {
     #[inline]
     pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
         // SAFETY: as for `lock`.
-        self.outcome(unsafe { libc::pthread_mutex_trylock(self.0.get()) })
+        let outcome = self.outcome(unsafe { libc::pthread_mutex_trylock(self.0.get()) });
+        // glibc tells a try of the owner's own from others, musl does not.
+        #[cfg(not(target_env = "gnu"))]
+        if let (Err(Refused::Busy), Held::By(tid)) = (outcome, self.held())
+            && tid == rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
+        {
+            return Err(Refused::Deadlock);
+        }
+        outcome
     }
 
     /// Waits until `deadline`, never less.
