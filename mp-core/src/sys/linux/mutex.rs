@@ -79,12 +79,12 @@ impl RobustMutex {
     pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
         // SAFETY: as for `lock`.
         let outcome = self.outcome(unsafe { libc::pthread_mutex_trylock(self.0.get()) });
-        // glibc tells a try of the owner's own from others, musl does not.
+        // musl says of the calling thread's own lock that it is busy, but not to a wait, not even to one until long ago.
         #[cfg(not(target_env = "gnu"))]
-        if let (Err(Refused::Busy), Held::By(tid)) = (outcome, self.held())
-            && tid == rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
-        {
-            return Err(Refused::Deadlock);
+        if outcome == Err(Refused::Busy) {
+            let past = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: as for `lock`; `past` is a live timespec.
+            return self.outcome(unsafe { libc::pthread_mutex_timedlock(self.0.get(), &raw const past) });
         }
         outcome
     }
