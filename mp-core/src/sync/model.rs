@@ -161,9 +161,18 @@ impl RobustMutex {
 }
 
 impl RobustMutex {
-    /// Nothing that is modelled asks.
+    /// Nothing that is modelled asks by whom.
     pub(crate) fn held(&self) -> Held {
-        Held::No
+        // As in `unlock`: a thread that unwinds is dead, and holds nothing.
+        if std::thread::panicking() {
+            return Held::No;
+        }
+        let id = self.id();
+        kernel(|state| match state.mutexes.get(&id) {
+            Some(mutex) if mutex.owner.is_some() => Held::By(1),
+            Some(mutex) if mutex.owner_died => Held::ByDead,
+            _ => Held::No,
+        })
     }
 
     pub(crate) fn spin(&self) -> bool {
