@@ -85,7 +85,7 @@ fn dying_releaser(point: Point) {
 
 /// One waiter dies at `point`; two permits are there, at most one dies with it: the other waiter must get one.
 fn dying_waiter(point: Point) {
-    explore(move || {
+    explore_within(2, move || {
         let monitor = Arc::new(Monitor::<1>::model());
         let mut processes = Processes::default();
         let m = monitor.clone();
