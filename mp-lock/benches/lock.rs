@@ -27,7 +27,7 @@ use mp_core::{
 use mp_lock::{Array, Barrier, Lock, RLock, RwLock, Semaphore};
 
 const ALONE: u64 = 20_000;
-const TOGETHER: u64 = 10_000;
+const TOGETHER: u64 = 100_000;
 
 /// Nanoseconds for each of `times`.
 fn each(times: u64, work: impl FnOnce()) -> f64 {

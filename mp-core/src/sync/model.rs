@@ -175,10 +175,6 @@ impl RobustMutex {
         })
     }
 
-    pub(crate) fn spin(&self) -> bool {
-        false
-    }
-
     pub(crate) fn is_held_here(&self) -> bool {
         false
     }

@@ -14,9 +14,6 @@ use std::{
 
 use crate::sys::outcome::{Acquired, Held, Refused};
 
-/// How often a held lock is looked at before its next owner goes to sleep: about as long as going to sleep takes.
-const SPINS: u32 = 50;
-
 #[repr(transparent)]
 pub(crate) struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
 
@@ -131,17 +128,6 @@ impl RobustMutex {
     pub(crate) fn unlock(&self) {
         // SAFETY: as for `lock`.
         unsafe { libc::pthread_mutex_unlock(self.0.get()) };
-    }
-
-    /// Waits a moment for it to become free; whether it did.
-    pub(crate) fn spin(&self) -> bool {
-        for _ in 0..SPINS {
-            if !matches!(self.held(), Held::By(_)) {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        false
     }
 
     /// Whether a thread of this process has it, as far as this process can see.

@@ -31,10 +31,6 @@ pub(crate) mod mutex {
             Held::No
         }
 
-        pub(crate) fn spin(&self) -> bool {
-            false
-        }
-
         pub(crate) fn is_held_here(&self) -> bool {
             false
         }
