@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod clerk;
+mod end;
 mod keeper;
 mod table;
 
@@ -11,7 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -28,12 +29,8 @@ use crate::{
     error::Error,
     insights::Insights,
     job::{Callback, End, Job, WorkerName},
-    local::{LEAVING, Local, alarm::Alarm, link::Bell, member::ExitResult},
+    local::{Local, alarm::Alarm, link::Bell, member::ExitResult},
 };
-
-/// How long `terminate` waits for workers that were asked to end, and for those that got SIGTERM.
-const ASKED: Duration = Duration::from_millis(100);
-const TOLD: Duration = Duration::from_secs(1);
 
 pub(crate) struct Engine {
     table: Mutex<Table<Local>>,
@@ -289,80 +286,6 @@ impl Engine {
             }
             done().then_some(())
         });
-    }
-
-    pub(crate) fn close(&self) {
-        let mut table = self.table.lock();
-        if matches!(table.phase, Phase::Running) {
-            table.phase = Phase::Closed;
-        }
-    }
-
-    /// Waits for everything that was announced, and then for the workers.
-    pub(crate) fn join(&self) -> Result<(), Error> {
-        self.check_process()?;
-        if matches!(self.table.lock().phase, Phase::Running) {
-            return Err(Error::StillRunning);
-        }
-        self.wait(None, &|| self.table.lock().finish());
-        self.table.lock().crew.close(false);
-        if !self.wait_for_workers(LEAVING) {
-            self.end_workers();
-        }
-        self.stop();
-        Ok(())
-    }
-
-    pub(crate) fn terminate(&self) {
-        if self.check_process().is_err() {
-            return;
-        }
-        let mut table = self.table.lock();
-        if !matches!(table.phase, Phase::Broken(_)) {
-            table.phase = Phase::Terminated;
-        }
-        table.cancel_all(None);
-        table.crew.close(true);
-        table.kick = true;
-        self.after(table);
-        if !self.wait_for_workers(ASKED) {
-            self.table.lock().crew.end(false);
-            if !self.wait_for_workers(TOLD) {
-                self.end_workers();
-            }
-        }
-        self.stop();
-    }
-
-    fn end_workers(&self) {
-        self.table.lock().crew.end(true);
-        // Nothing survives SIGKILL; what may keep it waiting is a disk.
-        self.wait_for_workers(LEAVING);
-    }
-
-    /// Waits until no worker is left; whether that is so.
-    fn wait_for_workers(&self, time: Duration) -> bool {
-        self.alarm.kick();
-        self.wait(Some(Instant::now() + time), &|| self.table.lock().crew.is_empty())
-    }
-
-    /// Ends the pool's own threads.
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.alarm.kick();
-        self.clerk.stop();
-        self.ring();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            // A callback may end the pool.
-            if thread.thread().id() != thread::current().id() {
-                // It does not panic; if it did, it has ended.
-                let _ = thread.join();
-            }
-        }
-        #[cfg(feature = "log")]
-        if let Some(logs) = &self.settings.logs {
-            logs.finish();
-        }
     }
 
     /// Why nothing runs any more, if that is so.

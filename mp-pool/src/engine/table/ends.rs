@@ -1,0 +1,151 @@
+//! What the crew tells, and which tasks end or run again for it: answers and deaths.
+
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use mp_core::os::fd::OwnedFd;
+
+use super::{Flight, Span, Table};
+use crate::{
+    crew::{Crew, Fault, Ticket, Why},
+    job::{Death, End, WorkerName},
+    message::Part,
+    trace::note,
+};
+
+/// A chunk that was begun and lost so often, through no task's fault, is cut into single tasks.
+const CUT: u32 = 2;
+/// A single task to which that happened so often is at fault.
+const GIVE_UP: u32 = 5;
+
+impl<C: Crew> Table<C> {
+    pub(super) fn answered(&mut self, part: Part, message: Vec<u8>, fds: Vec<OwnedFd>, who: Arc<WorkerName>) {
+        let Some(flight) = self.flights.get_mut(&part.ticket) else { return };
+        // A worker that answers for other tasks than it was given is not believed: what is missing runs again.
+        let sound = part.from == flight.answered && part.len <= flight.len - flight.answered;
+        let len = if sound { part.len } else { 0 };
+        let (job, first) = (Arc::clone(&flight.span.job), flight.span.first() + flight.answered as usize);
+        flight.answered += len;
+        job.note_pace(len, part.nanoseconds);
+        if sound {
+            let index = flight.span.first() + part.slowest as usize;
+            self.slowest.note(Duration::from_nanos(part.slowest_nanoseconds), index, &who);
+        }
+        if part.last
+            && let Some(flight) = self.flights.remove(&part.ticket)
+            && flight.answered < flight.len
+        {
+            self.again(&flight.span, flight.answered..flight.len, |_| {});
+        }
+        self.forget_ended(part.ticket);
+        if len > 0 {
+            note!(
+                self.crew.trace(),
+                TRACE,
+                Answered { who: Arc::clone(&who), first, len, took: Duration::from_nanos(part.nanoseconds) }
+            );
+            self.end(&job, first, len as usize, End::Answered { part, message, fds, who });
+        }
+    }
+
+    /// Lets go of a chunk with its last task, not with the worker's word that it is over: that may come when nobody collects
+    /// any more, and the arguments would keep their memory and their handles until then.
+    pub(super) fn forget_ended(&mut self, ticket: Ticket) {
+        if self.flights.get(&ticket).is_some_and(|flight| flight.answered == flight.len) {
+            self.flights.remove(&ticket);
+        }
+    }
+
+    /// Puts tasks of a span, counted within it, back in line: in front, since they have waited longest.
+    pub(super) fn again(&mut self, span: &Span, items: Range<u32>, change: impl FnOnce(&mut Span)) {
+        if items.is_empty() {
+            return;
+        }
+        let mut again = span.part(span.items.start + items.start..span.items.start + items.end);
+        change(&mut again);
+        if again.job.is_cancelled() {
+            let (job, first, len) = (Arc::clone(&again.job), again.first(), again.len() as usize);
+            self.end(&job, first, len, End::Cancelled);
+        } else {
+            again.job.unassigned.fetch_add(again.len() as usize, Ordering::Relaxed);
+            self.line.push_front(again);
+        }
+    }
+
+    pub(super) fn lost(
+        &mut self,
+        who: &Arc<WorkerName>,
+        death: Death,
+        fault: Fault,
+        held: Vec<(Ticket, bool)>,
+    ) {
+        // In front of the line in their order.
+        for (ticket, begun) in held.into_iter().rev() {
+            let Some(Flight { span, answered, len, .. }) = self.flights.remove(&ticket) else { continue };
+            let at = match fault {
+                Fault::At(item) | Fault::Killed(item, _) if item.ticket == ticket => Some(item.item),
+                _ => None,
+            };
+            match at.filter(|item| (answered..len).contains(item)) {
+                Some(item) => {
+                    self.again(&span, item + 1..len, |_| {});
+                    self.at_fault(&span, item, who, death, fault);
+                    self.again(&span, answered..item, |_| {});
+                }
+                None if begun && fault == Fault::Nobody => {
+                    self.lost_between(&span, answered..len, who, death)
+                }
+                None => self.again(&span, answered..len, |_| {}),
+            }
+        }
+    }
+
+    /// One task at which a worker died.
+    fn at_fault(&mut self, span: &Span, item: u32, who: &Arc<WorkerName>, death: Death, fault: Fault) {
+        let job = &span.job;
+        let (first, who) = (span.first() + item as usize, Arc::clone(who));
+        let attempts = if span.len() == 1 { span.attempts + 1 } else { 1 };
+        let end = match fault {
+            Fault::Killed(_, Why::Cancelled) => End::Cancelled,
+            Fault::Killed(_, Why::TimedOut) => {
+                End::TimedOut { who, limit: job.options.timeout.unwrap_or_default() }
+            }
+            _ if job.is_cancelled() => End::Cancelled,
+            _ if attempts > job.options.retries => End::Died { who, death, attempts },
+            _ => {
+                note!(self.crew.trace(), INFO, Again { index: first, attempts, who, status: death.status });
+                let item = span.items.start + item;
+                let again = Span { attempts, ..span.part(item..item + 1) };
+                job.unassigned.fetch_add(1, Ordering::Relaxed);
+                let pause = job.options.backoff.saturating_mul(1 << (attempts - 1).min(16));
+                match Instant::now().checked_add(pause) {
+                    Some(due) if !pause.is_zero() => {
+                        self.kick = true;
+                        self.later.push((due, again));
+                    }
+                    _ => self.line.push_front(again),
+                }
+                return;
+            }
+        };
+        self.end(job, first, 1, end);
+    }
+
+    /// Tasks of a chunk that was begun when its worker died between two of them, or while it sent an answer.
+    fn lost_between(&mut self, span: &Span, items: Range<u32>, who: &Arc<WorkerName>, death: Death) {
+        let losses = span.losses + 1;
+        if items.len() == 1 && losses >= GIVE_UP {
+            let end = End::Died { who: Arc::clone(who), death, attempts: losses };
+            self.end(&span.job, span.first() + items.start as usize, 1, end);
+        } else if losses >= CUT {
+            for item in items.rev() {
+                self.again(span, item..item + 1, |again| again.losses = losses);
+            }
+        } else {
+            self.again(span, items, |again| again.losses = losses);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What becomes due with time: next attempts, time-outs, and the ends of cancelled tasks that do not listen.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{Span, Table};
+use crate::{
+    crew::{Crew, Ticket, Why},
+    job::{End, Job},
+    local::desk,
+};
+
+impl<C: Crew> Table<C> {
+    /// Cancels a job: what nobody has begun ends now, what is at work is told to stop, and killed after its grace.
+    pub(in crate::engine) fn cancel(&mut self, job: &Arc<Job>, now: Instant) {
+        job.cancelled.store(true, Ordering::Release);
+        let mine = |span: &Span| Arc::ptr_eq(&span.job, job);
+        let (own, others) = std::mem::take(&mut self.line).into_iter().partition(mine);
+        self.line = others;
+        let (later, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.later).into_iter().partition(|(_, span)| mine(span));
+        self.later = others;
+        for span in Vec::from(own).into_iter().chain(later.into_iter().map(|(_, span)| span)) {
+            self.end(job, span.first(), span.len() as usize, End::Cancelled);
+        }
+        let tickets: Vec<Ticket> =
+            self.flights.iter().filter(|(_, flight)| mine(&flight.span)).map(|(ticket, _)| *ticket).collect();
+        for ticket in tickets {
+            let taken = self.crew.take_back(ticket, &|_| 0);
+            if let Some(flight) = self.flights.get_mut(&ticket)
+                && !taken.is_empty()
+            {
+                flight.len = taken.start;
+                let first = flight.span.first() + taken.start as usize;
+                self.end(job, first, taken.len(), End::Cancelled);
+            }
+            self.forget_ended(ticket);
+        }
+        self.watched = true;
+        self.tend_tasks(now);
+    }
+
+    /// Warns and kills what has been at work for too long; says when to look again.
+    fn tend_tasks(&mut self, now: Instant) -> Option<Instant> {
+        if !self.watched {
+            return None;
+        }
+        let mut next: Option<Instant> = None;
+        // Too far off to be told is never.
+        let mut due = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
+        let clock = desk::now();
+        for (item, began) in self.crew.at_work() {
+            let Some(flight) = self.flights.get_mut(&item.ticket) else { continue };
+            let options = &flight.span.job.options;
+            let (why, over) = if flight.span.job.is_cancelled() {
+                (Why::Cancelled, Some(now))
+            } else {
+                let limit = options.timeout.map(|limit| limit.saturating_sub(clock.saturating_sub(began)));
+                (Why::TimedOut, limit.and_then(|left| now.checked_add(left)))
+            };
+            match (over, flight.warned) {
+                (None, _) => {}
+                (Some(over), _) if over > now => due(Some(over)),
+                (Some(_), Some((warned, since))) if warned == item => {
+                    let end = since.checked_add(options.grace);
+                    if end.is_some_and(|end| end <= now) { self.crew.kill(item, why) } else { due(end) }
+                }
+                (Some(_), _) => {
+                    self.crew.tell_to_stop(item);
+                    flight.warned = Some((item, now));
+                    due(now.checked_add(options.grace));
+                }
+            }
+        }
+        // Chunks that a worker has not begun, or that it goes on with after the task at work.
+        let mut watched = false;
+        for flight in self.flights.values() {
+            let options = &flight.span.job.options;
+            if flight.span.job.is_cancelled() {
+                watched = true;
+                due(now.checked_add(options.grace.max(Duration::from_millis(1))));
+            } else if let Some(limit) = options.timeout {
+                watched = true;
+                // None of the tasks to come can be over earlier.
+                due(now.checked_add(limit.max(Duration::from_millis(1))));
+            }
+        }
+        self.watched = watched;
+        next
+    }
+
+    /// Does what is due, and says when something will be.
+    pub(in crate::engine) fn tend(&mut self, now: Instant) -> Option<Instant> {
+        let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
+        self.later = later;
+        let due: Vec<(Instant, Span)> = due;
+        self.line.extend(due.into_iter().map(|(_, span)| span));
+        let crew = self.crew.tend(now);
+        self.fill();
+        let tasks = self.tend_tasks(now);
+        let later = self.later.iter().map(|(at, _)| *at).min();
+        [crew, tasks, later].into_iter().flatten().min()
+    }
+}
