@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::shared::{Change, Monitor, RegionError, Slot, Wakes};
+use mp_core::{
+    os::own_pid,
+    shared::{Change, Monitor, RegionError, Slot, Wakes},
+};
 use serde::{Deserialize, Serialize};
 
 fn take([permits]: [u64; 1]) -> Option<(Change<1>, ())> {
@@ -75,7 +78,7 @@ pub struct Permit<'a> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         // Fails only for a semaphore that somebody else has released too often, or whose memory is corrupt.
-        if self.pid == std::process::id() {
+        if self.pid == own_pid() {
             let _ = self.semaphore.release();
         }
     }
@@ -136,7 +139,7 @@ impl Semaphore {
     /// # Errors
     /// As for [`Semaphore::acquire`].
     pub fn permit(&self) -> Result<Permit<'_>, SemaphoreError> {
-        self.acquire().map(|()| Permit { semaphore: self, pid: std::process::id() })
+        self.acquire().map(|()| Permit { semaphore: self, pid: own_pid() })
     }
 
     fn acquire_until(&self, deadline: Option<Instant>) -> Result<(), SemaphoreError> {

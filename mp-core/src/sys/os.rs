@@ -7,6 +7,7 @@
 //! changes with their needs.
 
 pub use super::system::calls::{cmsg_space, event, fs, io, mm, net, process, system, thread, time};
+pub use super::system::process::own_pid;
 
 /// Whether this system has what processes and shared memory need.
 pub const SUPPORTED: bool = super::system::SUPPORTED;

@@ -69,3 +69,19 @@ fn a_fork_cannot_disturb_the_watch_over_its_parent_s_children() {
     );
     child.unwrap().join_timeout(SOON).unwrap();
 }
+
+#[test]
+fn a_fork_knows_who_it_is_and_its_parent_does_still() {
+    test_init!();
+    let child = Process::new().spawn(
+        || {
+            let knows = || assert_eq!(mp_core::os::own_pid(), std::process::id());
+            knows();
+            assert!(fork_and(|| assert!(fork_and(knows).unwrap())).unwrap());
+            assert!(fork_and(knows).unwrap());
+            knows();
+        },
+        (),
+    );
+    child.unwrap().join_timeout(SOON).unwrap();
+}

@@ -11,9 +11,63 @@ use std::{
     },
     path::PathBuf,
     process::Command,
+    ptr,
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::{
+    io::fcntl_dupfd_cloexec,
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap},
+};
+
+/// The calling process's id, for those who ask at each step whether they are still in the process that they began in.
+///
+/// Kept on a page that the kernel clears for the child of any fork, also of one that runs no hook, so that it costs a load
+/// instead of a system call.
+#[inline]
+pub fn own_pid() -> u32 {
+    static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+    // SAFETY: null, or a page that is never unmapped, large enough and aligned for a number, and only used as this one.
+    match unsafe { PAGE.load(Ordering::Acquire).as_ref() }.map(|page| page.load(Ordering::Relaxed)) {
+        None | Some(0) => ask_own_pid(&PAGE),
+        Some(pid) => pid,
+    }
+}
+
+#[cold]
+fn ask_own_pid(page: &AtomicPtr<AtomicU32>) -> u32 {
+    let pid = std::process::id();
+    // Not a lock of any kind: another thread may be in here at the moment of a fork.
+    if page.load(Ordering::Acquire).is_null()
+        && let Some(fresh) = map_cleared_by_forks()
+        && page.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err()
+    {
+        // SAFETY: mapped just now with this size, and known to nobody else.
+        let _ = unsafe { munmap(fresh.cast(), size_of::<AtomicU32>()) };
+    }
+    // SAFETY: as in `own_pid`.
+    if let Some(page) = unsafe { page.load(Ordering::Acquire).as_ref() } {
+        page.store(pid, Ordering::Relaxed);
+    }
+    pid
+}
+
+fn map_cleared_by_forks() -> Option<*mut AtomicU32> {
+    let len = size_of::<AtomicU32>();
+    // SAFETY: a null hint asks for fresh memory; advised, and on failure unmapped, is just this memory.
+    unsafe {
+        let page =
+            mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+                .ok()?;
+        match madvise(page, len, Advice::LinuxWipeOnFork) {
+            Ok(()) => Some(page.cast()),
+            Err(_) => {
+                let _ = munmap(page, len);
+                None
+            }
+        }
+    }
+}
 
 /// A copy of descriptor 0, whatever it is, with a number above the standard streams.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
@@ -55,7 +109,7 @@ pub(crate) fn hold_interrupt(hold: bool) {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
         let how = if hold { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
-        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut());
+        libc::pthread_sigmask(how, set.as_ptr(), ptr::null_mut());
     }
 }
 
@@ -67,7 +121,7 @@ pub(crate) fn interruptible(signal: i32) {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
     // SAFETY: the handler has the expected signature and does nothing, so it is safe at any moment.
-    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
 }
 
 /// Has the kernel forget children that end, as if the program ignored SIGCHLD; for tests of what that disturbs.

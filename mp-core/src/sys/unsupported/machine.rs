@@ -146,6 +146,11 @@ pub(crate) mod process {
 
     use crate::os::fd::{AsFd, OwnedFd};
 
+    /// The calling process's id.
+    pub fn own_pid() -> u32 {
+        std::process::id()
+    }
+
     pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
         Err(io::ErrorKind::Unsupported.into())
     }
