@@ -28,6 +28,8 @@ pub use armed::{arm, arm_stop, disarm, mutate};
 #[doc(hidden)]
 pub use crate::sync::model::reach;
 
+#[cfg(feature = "kill-points")]
+use crate::Child;
 /// A process may be told to die here; nothing without the feature.
 #[cfg(not(any(feature = "kill-points", mp_loom)))]
 #[doc(hidden)]
@@ -131,6 +133,34 @@ points! {
     BellRung,
 }
 
+impl Point {
+    /// What a put into a ring goes through, by one message or many.
+    pub const PUT: &[Self] = &[
+        Self::GateLocked,
+        Self::HalfWritten,
+        Self::Written,
+        Self::HandlesSent,
+        Self::Jumped,
+        Self::SlotWritten,
+        Self::BeforeWake,
+        Self::Committed,
+    ];
+    /// What a get from a ring goes through.
+    pub const GET: &[Self] = &[
+        Self::GateLocked,
+        Self::Released,
+        Self::Jumped,
+        Self::CopiedOut,
+        Self::SlotWritten,
+        Self::BeforeWake,
+        Self::Committed,
+        Self::Collected,
+        Self::Noted,
+    ];
+    /// What goes before a sleep, and after it.
+    pub const WAIT: &[Self] = &[Self::RightTaken, Self::Armed, Self::Woken];
+}
+
 #[cfg(any(feature = "kill-points", mp_loom))]
 mod armed {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -200,6 +230,28 @@ mod armed {
 #[cfg(feature = "kill-points")]
 pub fn interruptible(signal: i32) {
     crate::sys::process::interruptible(signal);
+}
+
+/// A process that waits for a change when another one dies at making it. In a mutated build it waits for ever, or the tests
+/// that use the other points cannot see what they are for; in any other it ends.
+///
+/// `begin` makes something new, starts a process that waits for one change of it and ends, and says how to start one that
+/// makes this change, armed to die on the way.
+///
+/// # Panics
+/// If the one that waits fails.
+#[cfg(feature = "kill-points")]
+pub fn asleep_at_a_death<C: Fn() -> Child<()>>(begin: impl Fn() -> (Child<()>, C)) -> Child<()> {
+    'begin: loop {
+        let (sleeper, change) = begin();
+        while change().join().is_ok() {
+            // It did not sleep yet, and may have found this change.
+            if sleeper.try_join().unwrap().is_some() {
+                continue 'begin;
+            }
+        }
+        return sleeper;
+    }
 }
 
 /// Forks a process that does nothing, and waits for its end: what a start is measured against.

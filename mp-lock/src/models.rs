@@ -4,8 +4,8 @@
 //! `mp-core/src/sync/model.rs`, which knows no time: whatever ends here ends without any timer.
 
 use mp_core::{
-    kill_points::{Point, mutate},
-    model::{Processes, explore},
+    kill_points::Point,
+    model::{Processes, explore, fails_when_mutated},
 };
 
 use crate::{Barrier, BarrierError, Condition, Event, Lock, LockError, RLock, RwLock, Semaphore};
@@ -223,24 +223,13 @@ fn a_reader_writer_lock_outlives_readers_and_writers() {
 /// In a process of its own: the mutation is for the whole process, and loom aborts on a deadlock.
 #[test]
 fn the_mutated_build_hangs() {
-    const MUTATED: &str = "MP_MODEL_MUTATED";
-    if std::env::var_os(MUTATED).is_some() {
-        mutate(true);
-        return explore(3, || {
+    fails_when_mutated("models::the_mutated_build_hangs", "deadlock; threads", || {
+        explore(3, || {
             let event = Event::new().unwrap();
             let mut processes = Processes::default();
             start!(processes, event => event.wait());
             start!(processes dies at Point::BetweenChangeAndWake, event => event.set().unwrap());
             processes.end(|| {});
         });
-    }
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "models::the_mutated_build_hangs", "--nocapture"])
-        .env(MUTATED, "1")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("deadlock; threads"), "{said}");
+    });
 }

@@ -101,7 +101,6 @@ mod channel;
 mod connection;
 mod error;
 mod receiver;
-mod scratch;
 mod sender;
 mod wait;
 

@@ -21,7 +21,7 @@ use mp_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{error::SendError, scratch::with_scratch};
+use crate::error::SendError;
 
 /// How long a send waits for room before it looks whether the other end is still there.
 const SLICE: Duration = Duration::from_millis(20);
@@ -184,7 +184,7 @@ impl<T> Sender<T> {
         value: &Q,
         deadline: Option<Instant>,
     ) -> Result<(), SendError> {
-        with_scratch(|bytes| {
+        transfer::with_buffer(|bytes| {
             let handles = transfer::encode_into(value, bytes)?;
             self.send_raw(bytes, handles, deadline)
         })

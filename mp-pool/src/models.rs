@@ -9,11 +9,11 @@ use std::{
 };
 
 use mp_core::{
-    kill_points::{Point, mutate, reach},
+    kill_points::{Point, reach},
     model::{
         Processes,
         atomic::{AtomicU64, Ordering},
-        exit, explore, wait_for_exits,
+        exit, explore, fails_when_mutated, wait_for_exits,
     },
 };
 
@@ -238,26 +238,6 @@ fn the_death_of_one_that_rings_is_heard() {
 #[test]
 fn one_that_rings_beside_a_dying_one_is_heard() {
     a_ringer_dies(|bell, answers| ring(bell, answers, 1), |answers| has(answers, 1));
-}
-
-/// Runs `model` in a mutated build, where it must fail with `complaint`; `test` is the name of the test that calls this.
-///
-/// In a process of its own: the mutation is for the whole process, and loom aborts on a deadlock.
-fn fails_when_mutated(test: &str, complaint: &str, model: impl FnOnce()) {
-    const MUTATED: &str = "MP_MODEL_MUTATED";
-    if std::env::var_os(MUTATED).is_some() {
-        mutate(true);
-        return model();
-    }
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(MUTATED, "1")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains(complaint), "{said}");
 }
 
 /// A claim that reads and writes in two steps begins what was taken back.

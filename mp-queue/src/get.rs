@@ -10,7 +10,7 @@ use mp_core::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{error::GetError, lane::Lane, put::Patience, queue::Queue, scratch};
+use crate::{error::GetError, lane::Lane, put::Patience, queue::Queue};
 
 /// Who signs for messages, if anybody does.
 pub(crate) trait Signs {
@@ -171,7 +171,7 @@ impl<T: DeserializeOwned> Queue<T> {
 
     #[inline]
     pub(crate) fn get_patiently(&self, patience: Patience, signs: &impl Signs) -> Result<T, GetError> {
-        scratch::with(|bytes| {
+        transfer::with_buffer(|bytes| {
             let fds = self.get_encoded(bytes, patience, signs)?;
             // The decoding runs the value's own code; no gate is held.
             Ok(transfer::decode(bytes, fds)?)

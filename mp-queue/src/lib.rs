@@ -79,7 +79,6 @@ mod lane;
 mod ledger;
 mod put;
 mod queue;
-mod scratch;
 mod simple;
 
 pub use error::{GetError, JoinError, PutError, PutManyError, TaskDoneError};

@@ -16,7 +16,6 @@ use serde::Serialize;
 use crate::{
     error::{PutError, PutManyError},
     queue::Queue,
-    scratch,
 };
 
 /// How long a put waits for room on the lane before it looks at its deadline.
@@ -191,7 +190,7 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_patiently<Q: Serialize + ?Sized>(&self, value: &Q, patience: Patience) -> Result<(), PutError> {
-        scratch::with(|bytes| {
+        transfer::with_buffer(|bytes| {
             let handles = transfer::encode_into(value, bytes)?;
             self.put_encoded(bytes, handles, patience)
         })

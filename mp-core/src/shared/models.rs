@@ -6,8 +6,8 @@ use loom::sync::Arc;
 
 use super::{Monitor, Shared, Wakes};
 use crate::{
-    kill_points::{Point, mutate},
-    sync::model::Processes,
+    kill_points::Point,
+    sync::model::{Processes, fails_when_mutated},
 };
 
 pub(super) use crate::sync::model::explore as explore_within;
@@ -216,27 +216,7 @@ fn one_that_wakes_all_may_die_after_its_commit() {
 /// Change and wake as two steps: a death between them must be seen as a deadlock, or the models are blind.
 #[test]
 fn the_mutated_build_hangs() {
-    fails_when_mutated("shared::models::the_mutated_build_hangs", || {
+    fails_when_mutated("shared::models::the_mutated_build_hangs", "deadlock; threads", || {
         release_then_death(Point::BetweenChangeAndWake);
     });
-}
-
-/// Runs `model` in a mutated build, where it must deadlock; `test` is the name of the test that calls this.
-///
-/// In a process of its own: the mutation is for the whole process, and loom aborts on a deadlock.
-pub(super) fn fails_when_mutated(test: &str, model: impl FnOnce()) {
-    const MUTATED: &str = "MP_MODEL_MUTATED";
-    if std::env::var_os(MUTATED).is_some() {
-        mutate(true);
-        return model();
-    }
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(MUTATED, "1")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("deadlock; threads"), "{said}");
 }

@@ -22,9 +22,11 @@ use crate::{
     sys::outcome::{Acquired, Held, Refused},
 };
 
+mod mutated;
 mod slot;
 
 pub use loom::sync::atomic;
+pub use mutated::fails_when_mutated;
 pub use slot::Slot;
 
 /// Runs `model` in every order of steps with up to `preemptions` preemptions.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mp_core::{
-    kill_points::{Point, arm, mutate},
+    kill_points::{Point, arm, asleep_at_a_death, mutate},
     shared::{GetError, PutError, Ring, RingOptions, Wake},
     spawn, test_init,
 };
@@ -236,33 +236,10 @@ fn dying_consumer(point: Point, nth: u32, level: u32) {
     assert!(all.len() as u64 + u64::from(died) >= MESSAGES, "{} of {MESSAGES} at {point:?}", all.len());
 }
 
-const PRODUCER: &[Point] = &[
-    Point::GateLocked,
-    Point::HalfWritten,
-    Point::Written,
-    Point::HandlesSent,
-    Point::Jumped,
-    Point::SlotWritten,
-    Point::BeforeWake,
-    Point::Committed,
-];
-
-const CONSUMER: &[Point] = &[
-    Point::GateLocked,
-    Point::Jumped,
-    Point::CopiedOut,
-    Point::SlotWritten,
-    Point::BeforeWake,
-    Point::Committed,
-    Point::RightTaken,
-    Point::Armed,
-    Point::Woken,
-];
-
 #[test]
 fn a_producer_may_die_anywhere() {
     test_init!();
-    for point in PRODUCER {
+    for point in Point::PUT {
         for (nth, level) in [(1, 0), (7, 1), (30, 2)] {
             dying_producer(*point, nth, level);
         }
@@ -272,44 +249,28 @@ fn a_producer_may_die_anywhere() {
 #[test]
 fn a_consumer_may_die_anywhere() {
     test_init!();
-    for point in CONSUMER {
+    for point in Point::GET.iter().chain(Point::WAIT) {
         for (nth, level) in [(1, 0), (7, 1), (30, 2)] {
             dying_consumer(*point, nth, level);
         }
     }
 }
 
-fn get_one(ring: Ring) {
-    get(&ring).unwrap();
-}
-
 /// With change and wake as two steps a death between them strands the sleeper; with one step it cannot.
 #[test]
 fn the_mutated_build_is_seen_to_hang() {
     test_init!();
-    for (mutated, point) in [(true, Point::BetweenChangeAndWake), (false, Point::Committed)] {
-        let ring = Ring::create(RingOptions::default()).unwrap();
-        let sleeper = spawn(get_one, (ring.clone(),)).unwrap();
-        // The sleeper's flag makes the producer take the way that the mutation changes; until it sleeps, nothing dies there.
-        let died = loop {
-            let producer = spawn(produce, (ring.clone(), 0, 1, Some((point, 1)), mutated)).unwrap();
-            if producer.join().is_err() {
-                break true;
-            }
-            if sleeper.try_join().unwrap().is_some() {
-                break false;
-            }
-        };
-        if !mutated {
-            sleeper.join().unwrap();
-        } else if died {
-            assert!(
-                sleeper.join_timeout(Duration::from_secs(1)).is_err(),
-                "the tests cannot see a lost wake"
-            );
-            sleeper.kill().unwrap();
-        }
-    }
+    let asleep = |mutated: bool, point: Point| {
+        asleep_at_a_death(|| {
+            let ring = Ring::create(RingOptions::default()).unwrap();
+            let sleeper = spawn(|ring: Ring| drop(get(&ring).unwrap()), (ring.clone(),)).unwrap();
+            (sleeper, move || spawn(produce, (ring.clone(), 0, 1, Some((point, 1)), mutated)).unwrap())
+        })
+    };
+    let stranded = asleep(true, Point::BetweenChangeAndWake);
+    assert!(stranded.join_timeout(Duration::from_secs(1)).is_err(), "the tests cannot see a lost wake");
+    stranded.kill().unwrap();
+    asleep(false, Point::Committed).join().unwrap();
 }
 
 #[test]

@@ -1,70 +1,15 @@
-//! Owners, waiters and notifiers that are killed, at every step; the rest goes on.
+//! Waiters and notifiers that are killed, at every step; the rest goes on. For owners see `owners.rs`.
 
 use std::time::Duration;
 
 use mp_core::{
     Child,
-    kill_points::{Point, arm, arm_stop, mutate},
+    kill_points::{Point, arm, asleep_at_a_death, mutate},
     spawn, test_init,
 };
-use mp_lock::{
-    Array, Barrier, BarrierError, Condition, Event, Lock, LockError, RLock, RwLock, Semaphore,
-    SemaphoreError, Value,
-};
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use mp_lock::{Barrier, Condition, Event, LockError, Semaphore, Value};
 
-fn die() {
-    let _ = kill_process(getpid(), Signal::KILL);
-    std::thread::park();
-}
-
-#[test]
-fn a_dead_owner_is_reported_once_and_the_lock_goes_on() {
-    test_init!();
-    let lock = Lock::new().unwrap();
-    let take_along = |lock: Lock| {
-        let _guard = lock.lock().unwrap();
-        die();
-    };
-    assert!(spawn(take_along, (lock.clone(),)).unwrap().join().is_err());
-    let error = lock.lock().unwrap_err();
-    assert!(matches!(error, LockError::OwnerDied(_)));
-    drop(error.recover().unwrap());
-    drop(lock.lock().unwrap());
-}
-
-#[test]
-fn one_that_waits_gets_the_lock_of_a_dead_owner() {
-    test_init!();
-    let (lock, held) = (Lock::new().unwrap(), Semaphore::new(0).unwrap());
-    let hold = |lock: Lock, held: Semaphore| {
-        let _guard = lock.lock().unwrap();
-        held.release().unwrap();
-        std::thread::park();
-    };
-    let owner = spawn(hold, (lock.clone(), held.clone())).unwrap();
-    held.acquire().unwrap();
-    let waiter = spawn(|lock: Lock| matches!(lock.lock(), Err(LockError::OwnerDied(_))), (lock,)).unwrap();
-    owner.kill().unwrap();
-    assert!(waiter.join().unwrap());
-}
-
-#[test]
-fn dead_owners_of_rlocks_and_rwlocks_are_reported() {
-    test_init!();
-    let (rlock, rwlock) = (RLock::new().unwrap(), RwLock::new().unwrap());
-    let take_along = |rlock: RLock, rwlock: RwLock| {
-        let _guards = (rlock.lock().unwrap(), rlock.lock().unwrap(), rwlock.write().unwrap());
-        die();
-    };
-    assert!(spawn(take_along, (rlock.clone(), rwlock.clone())).unwrap().join().is_err());
-    let guard = rlock.lock().unwrap_err().recover().unwrap();
-    assert_eq!(rlock.depth(), 1);
-    drop(guard);
-    assert!(!rlock.locked());
-    drop(rwlock.write().unwrap_err().recover().unwrap());
-    drop(rwlock.read().unwrap());
-}
+const LONG: Duration = Duration::from_secs(60);
 
 fn armed_release(semaphore: Semaphore, point: Point, mutated: bool) {
     mutate(mutated);
@@ -184,20 +129,17 @@ fn one_that_notifies_may_die_anywhere() {
 #[test]
 fn the_mutated_build_is_seen_to_hang() {
     test_init!();
-    let semaphore = Semaphore::new(0).unwrap();
-    let sleeper = spawn(|semaphore: Semaphore| semaphore.acquire().unwrap(), (semaphore.clone(),)).unwrap();
-    loop {
-        let dying = spawn(armed_release, (semaphore.clone(), Point::BetweenChangeAndWake, true)).unwrap();
-        if dying.join().is_err() {
-            break;
-        }
-        // The sleeper did not sleep yet and took the permit; another one is needed.
-        if sleeper.try_join().unwrap().is_some() {
-            return the_mutated_build_is_seen_to_hang();
-        }
-    }
-    assert!(sleeper.join_timeout(Duration::from_secs(1)).is_err(), "the tests cannot see a lost wake");
-    sleeper.kill().unwrap();
+    let asleep = |mutated: bool, point: Point| {
+        asleep_at_a_death(|| {
+            let semaphore = Semaphore::new(0).unwrap();
+            let sleeper = spawn(|it: Semaphore| it.acquire().unwrap(), (semaphore.clone(),)).unwrap();
+            (sleeper, move || spawn(armed_release, (semaphore.clone(), point, mutated)).unwrap())
+        })
+    };
+    let stranded = asleep(true, Point::BetweenChangeAndWake);
+    assert!(stranded.join_timeout(Duration::from_secs(1)).is_err(), "the tests cannot see a lost wake");
+    stranded.kill().unwrap();
+    asleep(false, Point::Committed).join().unwrap();
 }
 
 /// One of three that wait dies at each step; whoever is left gets what is made ready, by one notification for each.
@@ -322,226 +264,4 @@ fn a_party_of_a_barrier_may_die_anywhere() {
         let living = spawn(live, (barrier.clone(),)).unwrap();
         assert!(live(barrier.clone()) && living.join().unwrap(), "{point:?}");
     }
-}
-
-#[test]
-fn readers_and_writers_may_die_anywhere() {
-    test_init!();
-    let read = |lock: RwLock, point: Point| {
-        arm(point, 1);
-        drop(lock.read());
-    };
-    let write = |lock: RwLock, point: Point, nth: u32| {
-        arm(point, nth);
-        drop(lock.write());
-    };
-    let lock = RwLock::new().unwrap();
-    for point in [Point::WritersGateLocked, Point::ReaderPlaced] {
-        assert!(spawn(read, (lock.clone(), point)).unwrap().join().is_err());
-        drop(lock.read().unwrap());
-        drop(lock.write().unwrap());
-    }
-    for (point, nth) in [(Point::WritersGateLocked, 1), (Point::PlaceFree, 1), (Point::PlaceFree, 64)] {
-        assert!(spawn(write, (lock.clone(), point, nth)).unwrap().join().is_err());
-        // It had not begun to write, so nobody is told.
-        drop(lock.read().unwrap());
-        drop(lock.write().unwrap());
-    }
-    let die_writing = |lock: RwLock| {
-        let _guard = lock.write().unwrap();
-        die();
-    };
-    assert!(spawn(die_writing, (lock.clone(),)).unwrap().join().is_err());
-    // Readers cannot mend: each is told, until somebody has written.
-    for _ in 0..2 {
-        drop(lock.read().unwrap_err().recover().unwrap());
-    }
-    drop(lock.write().unwrap_err().recover().unwrap());
-    drop(lock.read().unwrap());
-    drop(lock.write().unwrap());
-}
-
-#[test]
-fn dead_owners_of_values_are_reported_with_the_values_as_they_left_them() {
-    test_init!();
-    let (value, array) = (Value::new(1_u64).unwrap(), Array::<u64>::zeroed(4).unwrap());
-    let die_changing = |value: Value<u64>, array: Array<u64>| {
-        let (mut value, mut array) = (value.lock().unwrap(), array.lock().unwrap());
-        *value = 7;
-        array[..2].fill(7);
-        die();
-    };
-    assert!(spawn(die_changing, (value.clone(), array.clone())).unwrap().join().is_err());
-    assert_eq!(*value.lock().unwrap_err().recover().unwrap(), 7);
-    assert_eq!(*array.lock().unwrap_err().recover().unwrap(), [7, 7, 0, 0]);
-    assert_eq!((*value.lock().unwrap(), array.lock().unwrap().len()), (7, 4));
-}
-
-/// Stopped, not dead, at each step of a wait: the others go on.
-#[test]
-fn one_that_waits_may_be_stopped_anywhere() {
-    test_init!();
-    for point in [Point::GateReleased, Point::RightTaken, Point::Armed, Point::Woken] {
-        let semaphore = Semaphore::new(0).unwrap();
-        let stopping = |semaphore: Semaphore, point: Point| {
-            arm_stop(point, 1);
-            semaphore.acquire().unwrap();
-        };
-        let stopped = spawn(stopping, (semaphore.clone(), point)).unwrap();
-        let acquire = |semaphore: Semaphore| semaphore.acquire().unwrap();
-        let others = [(); 2].map(|()| spawn(acquire, (semaphore.clone(),)).unwrap());
-        for _ in 0..3 {
-            semaphore.release().unwrap();
-        }
-        for other in others {
-            other.join().unwrap();
-        }
-        // It goes on where it was stopped, if it came there.
-        let pid = Pid::from_raw(stopped.pid().cast_signed()).unwrap();
-        while stopped.is_alive() {
-            let _ = kill_process(pid, Signal::CONT);
-            std::thread::yield_now();
-        }
-        stopped.join().unwrap();
-    }
-}
-
-/// All places are taken, and all but one by a reader that stays: whichever ends lets the next one in.
-#[test]
-fn one_reader_too_many_gets_the_place_of_any_that_ends() {
-    test_init!();
-    let lock = RwLock::new().unwrap();
-    let mut readers: Vec<_> = (0..64).map(|_| lock.read().unwrap()).collect();
-    for _ in 0..5 {
-        assert!(lock.read_timeout(MOMENT).is_err_and(|error| matches!(error, LockError::Deadlock)));
-        let (ready, read) = (Semaphore::new(0).unwrap(), Semaphore::new(0).unwrap());
-        let one_more = |lock: RwLock, ready: Semaphore, read: Semaphore| {
-            assert!(lock.try_read().unwrap_err().is_busy());
-            assert!(lock.read_timeout(MOMENT).unwrap_err().is_busy());
-            ready.release().unwrap();
-            let guard = lock.read_timeout(LONG);
-            read.release().unwrap();
-            guard.is_ok()
-        };
-        let child = spawn(one_more, (lock.clone(), ready.clone(), read.clone())).unwrap();
-        ready.acquire().unwrap();
-        // Nobody keeps the writers' gate meanwhile.
-        while lock.writer().is_somebody() {
-            std::thread::yield_now();
-        }
-        drop(readers.remove(0));
-        read.acquire_timeout(LONG / 2).unwrap();
-        assert!(child.join().unwrap());
-        readers.push(lock.read().unwrap());
-    }
-}
-
-fn until_stopped<T>(child: &Child<T>) {
-    let stat = format!("/proc/{}/stat", child.pid());
-    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
-        std::thread::yield_now();
-    }
-}
-
-fn go_on<T>(child: &Child<T>) {
-    kill_process(Pid::from_raw(child.pid().cast_signed()).unwrap(), Signal::CONT).unwrap();
-}
-
-/// One that is stopped while it holds a gate holds up what has no deadline; what has one ends, late by the grace at most.
-#[test]
-fn a_time_out_ends_although_a_gate_is_held_by_one_that_is_stopped() {
-    test_init!();
-    let semaphore = Semaphore::new(5).unwrap();
-    let stop = |semaphore: Semaphore| {
-        arm_stop(Point::GateLocked, 1);
-        semaphore.acquire().unwrap();
-    };
-    let stopped = spawn(stop, (semaphore.clone(),)).unwrap();
-    until_stopped(&stopped);
-    assert_eq!(semaphore.acquire_timeout(Duration::from_millis(50)), Err(SemaphoreError::Busy));
-    go_on(&stopped);
-    stopped.join().unwrap();
-    semaphore.acquire_timeout(Duration::from_millis(50)).unwrap();
-    assert_eq!(semaphore.value(), 3);
-}
-
-const MOMENT: Duration = Duration::from_millis(50);
-/// Until then another one has been stopped, also on a busy machine.
-const STOPPED_BY: Duration = Duration::from_secs(3);
-const LONG: Duration = Duration::from_secs(60);
-
-/// As a party that arrives, and as one that has arrived and gives up.
-#[test]
-fn a_time_out_at_a_barrier_ends_although_a_party_is_stopped_in_its_gate() {
-    test_init!();
-    let times_out =
-        |barrier: Barrier, timeout: Duration| barrier.wait_timeout(timeout) == Err(BarrierError::TimedOut);
-    let passes = |barrier: Barrier| barrier.wait_timeout(LONG).is_ok();
-    for has_arrived in [false, true] {
-        let barrier = Barrier::new(3).unwrap();
-        let late = has_arrived.then(|| spawn(times_out, (barrier.clone(), STOPPED_BY)).unwrap());
-        while has_arrived && barrier.waiting() == 0 {
-            std::thread::yield_now();
-        }
-        let stop = |barrier: Barrier| {
-            arm_stop(Point::SlotWritten, 1);
-            barrier.wait_timeout(LONG).is_ok()
-        };
-        let stopped = spawn(stop, (barrier.clone(),)).unwrap();
-        until_stopped(&stopped);
-        let early = spawn(times_out, (barrier.clone(), MOMENT)).unwrap();
-        assert!(early.join_timeout(LONG).unwrap());
-        if let Some(late) = &late {
-            assert!(late.join_timeout(LONG).unwrap());
-        }
-        // Whoever had arrived stays counted, the others never came; nothing is broken.
-        assert!(!barrier.is_broken());
-        go_on(&stopped);
-        while barrier.waiting() < 1 + u32::from(has_arrived) {
-            std::thread::yield_now();
-        }
-        let rest: Vec<_> = (0..if has_arrived { 1 } else { 2 })
-            .map(|_| spawn(passes, (barrier.clone(),)).unwrap())
-            .collect();
-        for party in rest {
-            assert!(party.join().unwrap());
-        }
-        assert!(stopped.join().unwrap());
-    }
-}
-
-/// Before its ticket was drawn, and when it leaves.
-#[test]
-fn a_time_out_of_a_condition_ends_although_a_notifier_is_stopped_in_its_gate() {
-    test_init!();
-    let wait = |condition: Condition, timeout: Duration| {
-        let (relocked, notified) = condition.wait_timeout(condition.lock().unwrap(), timeout);
-        drop(relocked.unwrap());
-        notified
-    };
-    let condition = Condition::new().unwrap();
-    let late = spawn(wait, (condition.clone(), STOPPED_BY)).unwrap();
-    while condition.waiters() == 0 {
-        std::thread::yield_now();
-    }
-    let stop = |condition: Condition| {
-        arm_stop(Point::GateLocked, 1);
-        condition.notify_one().unwrap();
-    };
-    let stopped = spawn(stop, (condition.clone(),)).unwrap();
-    until_stopped(&stopped);
-    let early = spawn(wait, (condition.clone(), MOMENT)).unwrap();
-    assert!(!early.join_timeout(LONG).unwrap());
-    assert!(!late.join_timeout(LONG).unwrap());
-    // Its ticket is still there, and gone with a notification of as many as wait.
-    assert_eq!(condition.waiters(), 1);
-    go_on(&stopped);
-    stopped.join().unwrap();
-    assert_eq!(condition.waiters(), 0);
-    let waiter = spawn(wait, (condition.clone(), LONG)).unwrap();
-    while condition.waiters() == 0 {
-        std::thread::yield_now();
-    }
-    condition.notify_one().unwrap();
-    assert!(waiter.join().unwrap());
 }

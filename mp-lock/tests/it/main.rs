@@ -7,12 +7,15 @@ mod claims;
 mod deaths;
 mod hostile;
 mod memory;
+mod owners;
+mod python_barriers;
 mod python_locks;
 mod python_meetings;
 mod python_values;
 #[allow(dead_code, reason = "its main is not called")]
 #[path = "../../examples/soak/main.rs"]
 mod soak;
+mod stops;
 mod travel;
 
 /// The program that runs for as long as one likes, for a moment.

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use mp_core::transfer;
+
 use super::Receiver;
-use crate::{error::RecvError, scratch::with_scratch};
+use crate::error::RecvError;
 
 impl<T> Receiver<T> {
     /// Receives the next message as bytes, as [`Sender::send_bytes`](crate::Sender::send_bytes) sent them; blocks until
@@ -107,7 +109,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// [`RecvError::BufferTooShort`] carries a message that is longer than the buffer; else as [`Receiver::recv`].
     pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
-        with_scratch(|message| {
+        transfer::with_buffer(|message| {
             self.recv_encoded(message, None)?;
             match buffer.get_mut(..message.len()) {
                 Some(place) => {

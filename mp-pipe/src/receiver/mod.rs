@@ -28,7 +28,7 @@ use mp_core::{
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use crate::{error::RecvError, scratch::with_scratch};
+use crate::error::RecvError;
 
 /// Receives the messages of a [`Sender`](crate::Sender) in another process or thread.
 ///
@@ -280,7 +280,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvError> {
-        with_scratch(|bytes| {
+        transfer::with_buffer(|bytes| {
             let fds = self.recv_encoded(bytes, deadline)?;
             // The decoding runs the value's own code; no lock is held.
             Ok(transfer::decode(bytes, fds)?)

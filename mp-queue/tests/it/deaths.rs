@@ -1,7 +1,7 @@
 //! SIGKILL between any two steps, of producers and of consumers, by every way to put and to get.
 
 use mp_core::{
-    kill_points::{Point, arm, mutate},
+    kill_points::{Point, arm, asleep_at_a_death, mutate},
     spawn, test_init,
     transfer::Fd,
 };
@@ -149,53 +149,24 @@ fn dying_consumer(kind: Kind, point: Point, nth: u32, level: u32) {
     assert!(got + excused >= count, "{got} of {count}, {kind:?} at {point:?}");
 }
 
-const KINDS: [Kind; 4] = [Kind::Single, Kind::Many, Kind::Handles, Kind::Large];
-
 #[test]
 fn a_producer_may_die_anywhere() {
     test_init!();
-    let points = [
-        Point::GateLocked,
-        Point::HalfWritten,
-        Point::Written,
-        Point::HandlesSent,
-        Point::Jumped,
-        Point::SlotWritten,
-        Point::BeforeWake,
-        Point::Committed,
-        Point::RightTaken,
-        Point::Armed,
-        Point::Woken,
-    ];
-    for kind in KINDS {
-        for (i, point) in points.into_iter().enumerate() {
-            dying_producer(kind, point, [1, 2, 5][i % 3], (i % 3) as u32);
-            dying_producer(kind, point, [9, 1, 3][i % 3], ((i + 1) % 3) as u32);
-        }
-    }
+    at_each([Point::PUT, Point::WAIT].concat(), dying_producer);
 }
 
 #[test]
 fn a_consumer_may_die_anywhere() {
     test_init!();
-    let points = [
-        Point::GateLocked,
-        Point::Released,
-        Point::Jumped,
-        Point::CopiedOut,
-        Point::SlotWritten,
-        Point::BeforeWake,
-        Point::Committed,
-        Point::Collected,
-        Point::Noted,
-        Point::RightTaken,
-        Point::Armed,
-        Point::Woken,
-    ];
-    for kind in KINDS {
-        for (i, point) in points.into_iter().enumerate() {
-            dying_consumer(kind, point, [1, 2, 5][i % 3], (i % 3) as u32);
-            dying_consumer(kind, point, [9, 1, 3][i % 3], ((i + 1) % 3) as u32);
+    at_each([Point::GET, Point::WAIT].concat(), dying_consumer);
+}
+
+/// With each kind of message, at one level and another, early and late.
+fn at_each(points: Vec<Point>, dying: fn(Kind, Point, u32, u32)) {
+    for kind in [Kind::Single, Kind::Many, Kind::Handles, Kind::Large] {
+        for (i, point) in points.iter().enumerate() {
+            dying(kind, *point, [1, 2, 5][i % 3], (i % 3) as u32);
+            dying(kind, *point, [9, 1, 3][i % 3], ((i + 1) % 3) as u32);
         }
     }
 }
@@ -204,31 +175,23 @@ fn a_consumer_may_die_anywhere() {
 #[test]
 fn the_mutated_build_is_seen_to_hang() {
     test_init!();
-    for (mutated, point) in [(true, Point::BetweenChangeAndWake), (false, Point::Committed)] {
-        let queue = Queue::<u64>::new().unwrap();
-        let sleeper = spawn(|queue: Queue<u64>| queue.get().unwrap(), (queue.clone(),)).unwrap();
+    let asleep = |mutated: bool, point: Point| {
         let put_and_die = |queue: Queue<u64>, mutated: bool, point: Point| {
             mutate(mutated);
             arm(point, 1);
             queue.put(&1).unwrap();
         };
-        // Until the sleeper sleeps nothing dies there.
-        let died = loop {
-            if spawn(put_and_die, (queue.clone(), mutated, point)).unwrap().join().is_err() {
-                break true;
-            }
-            if sleeper.try_join().unwrap().is_some() {
-                break false;
-            }
-        };
-        if !mutated {
-            sleeper.join().unwrap();
-        } else if died {
-            let outcome = sleeper.join_timeout(Duration::from_secs(1));
-            assert!(outcome.is_err(), "the tests cannot see a lost wake");
-            sleeper.kill().unwrap();
-        }
-    }
+        asleep_at_a_death(|| {
+            let queue = Queue::<u64>::new().unwrap();
+            let get = |queue: Queue<u64>| assert_eq!(queue.get().unwrap(), 1);
+            let sleeper = spawn(get, (queue.clone(),)).unwrap();
+            (sleeper, move || spawn(put_and_die, (queue.clone(), mutated, point)).unwrap())
+        })
+    };
+    let stranded = asleep(true, Point::BetweenChangeAndWake);
+    assert!(stranded.join_timeout(Duration::from_secs(1)).is_err(), "the tests cannot see a lost wake");
+    stranded.kill().unwrap();
+    asleep(false, Point::Committed).join().unwrap();
 }
 
 /// A consumer of a joinable queue dies anywhere: the join ends, and tells of what was lost, if anything was.
