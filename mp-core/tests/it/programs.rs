@@ -1,6 +1,9 @@
 //! Whole programs, run from the outside: how they begin, and how they end.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use mp_core::{StartError, spawn, test_init};
 
@@ -105,6 +108,23 @@ fn the_output_of_a_test_is_not_repeated_by_its_children() {
     assert_eq!(said.matches("from a child").count(), 2, "{said}");
 }
 
+/// Runs the test `name` in a copy of this program, so that its file stays as the build left it. Then removes the copy, if that is
+/// still there.
+fn run_copy(own: &Path, name: &str) -> std::io::Result<()> {
+    let copy =
+        std::env::temp_dir().join(format!("mp-core-{}-{}", name.replace("::", "-"), std::process::id()));
+    std::fs::copy(own, &copy).unwrap();
+    let output = Command::new(&copy)
+        .args([name, "--exact", "--nocapture"])
+        .env("MP_IT_COPY", "1")
+        .stdin(Stdio::null())
+        .output();
+    let removed = std::fs::remove_file(&copy);
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    removed
+}
+
 #[test]
 fn a_program_whose_file_was_deleted_starts_children_all_the_same() {
     const NAME: &str = "programs::a_program_whose_file_was_deleted_starts_children_all_the_same";
@@ -120,17 +140,7 @@ fn a_program_whose_file_was_deleted_starts_children_all_the_same() {
         return;
     }
     test_init!();
-    let copy = std::env::temp_dir().join(format!("mp-core-copy-{}", std::process::id()));
-    std::fs::copy(&own, &copy).unwrap();
-    let output = Command::new(&copy)
-        .args([NAME, "--exact", "--nocapture"])
-        .env("MP_IT_COPY", "1")
-        .stdin(Stdio::null())
-        .output();
-    let left = std::fs::remove_file(&copy);
-    let output = output.unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(left.is_err(), "the program was to delete its own file");
+    assert!(run_copy(&own, NAME).is_err(), "the program was to delete its own file");
 }
 
 #[test]
@@ -144,7 +154,7 @@ fn processes_start_without_proc() {
         *command = inside;
     });
     let Some(output) = output else {
-        assert!(!std::path::Path::new("/proc/self").exists());
+        assert!(!Path::new("/proc/self").exists());
         test_init!();
         for method in METHODS {
             assert_eq!(by(method).spawn(|x: u8| x, (1,)).unwrap().join().unwrap(), 1);
@@ -176,15 +186,5 @@ fn a_program_whose_file_is_touched_starts_children_all_the_same() {
         return;
     }
     test_init!();
-    // Of a copy, so that this program's file stays as the build left it.
-    let copy = std::env::temp_dir().join(format!("mp-core-touched-{}", std::process::id()));
-    std::fs::copy(&own, &copy).unwrap();
-    let output = Command::new(&copy)
-        .args([NAME, "--exact", "--nocapture"])
-        .env("MP_IT_COPY", "1")
-        .stdin(Stdio::null())
-        .output();
-    std::fs::remove_file(&copy).unwrap();
-    let output = output.unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    run_copy(&own, NAME).unwrap();
 }
