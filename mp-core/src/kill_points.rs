@@ -127,6 +127,8 @@ points! {
     Ran,
     /// The worker is at nothing, what it has done was not sent.
     AtRest,
+    /// It has begun to encode what it has done.
+    Encoding,
     /// An answer was sent, the bell was not rung.
     Sent,
     /// The bell was rung.

@@ -60,6 +60,17 @@ pub(crate) enum Fault {
     Killed(Item, Why),
     /// Nothing that was begun: it was between two items, or killed for one that it had just finished.
     Nobody,
+    /// The same, and it was killed because it did not go on.
+    Stalled,
+}
+
+/// One that holds chunks, and is at none of their items.
+pub(crate) struct Stall {
+    pub(crate) member: usize,
+    /// In the order in which it would work on them.
+    pub(crate) held: Vec<Ticket>,
+    /// For how long it was seen to take no step.
+    pub(crate) still: Duration,
 }
 
 /// Something that a crew has to tell.
@@ -96,7 +107,7 @@ pub(crate) trait Crew: Send {
     fn next_event(&mut self) -> Option<Event>;
 
     /// The chunk from which it pays most to take something back, by the weight of its items that nobody has begun; not one that a
-    /// worker is about to begin. The weight is asked with the number of these items, and whether others of the chunk were begun.
+    /// worker is about to begin, unless it [stalls](Self::stalls). The weight is asked with the number of these items, and whether others of the chunk were begun.
     fn heaviest(&self, weight: &dyn Fn(Ticket, u32, bool) -> u64) -> Option<Ticket>;
 
     /// Takes back items of a chunk that nobody has begun, all but as many of them as `keep` says; returns which, counted within the
@@ -105,6 +116,13 @@ pub(crate) trait Crew: Send {
 
     /// What is at work, and since when if its chunk is timed.
     fn at_work(&self) -> Vec<(Item, Duration)>;
+
+    /// Who should be at work and is not. Those that were seen to take no step for a while have what they hold taken back from then
+    /// on, also what they are about to begin.
+    fn stalls(&mut self, now: Instant) -> Vec<Stall>;
+
+    /// Kills one of [`stalls`](Self::stalls).
+    fn kill_stalled(&mut self, member: usize);
 
     /// Tells an item to stop.
     fn tell_to_stop(&mut self, item: Item);

@@ -104,6 +104,12 @@ pub(crate) enum End {
     Input(PanicReport),
 }
 
+impl End {
+    pub(crate) fn timed_out(who: Arc<WorkerName>, job: &Job) -> Self {
+        Self::TimedOut { who, limit: job.options.timeout.unwrap_or_default() }
+    }
+}
+
 /// Ends of tasks that nobody has looked at.
 #[derive(Debug)]
 pub(crate) struct Ends {

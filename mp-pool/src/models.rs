@@ -18,7 +18,7 @@ use mp_core::{
 };
 
 use crate::local::{
-    desk::{Desk, Item, now},
+    desk::{Desk, Item, Step, now},
     link::{Bell, answer},
 };
 
@@ -79,11 +79,13 @@ impl Worker {
                 return;
             }
             for item in claimed.clone() {
-                self.desk.begin(Item { ticket: TICKET, item }, false);
+                self.desk.begin(Item { ticket: TICKET, item, step: Step::Runs }, false);
                 self.begun.add(item..item + 1);
                 self.finished.add(item..item + 1);
                 reach(Point::Ran);
             }
+            self.desk.rest();
+            self.desk.begin(Item { ticket: TICKET, item: claimed.start, step: Step::Encodes }, false);
             self.desk.rest();
             answer(&self.bell, || self.answered.store(claimed.end.into(), Ordering::Release));
         }
@@ -114,7 +116,8 @@ fn each_item_is_begun_or_taken_back_and_never_both() {
 /// The worker dies at any step, the pool takes something back at any time, then judges what the dead one was at.
 #[test]
 fn the_dead_are_judged_for_what_they_were_at() {
-    for point in [Point::Claimed, Point::Begun, Point::Ran, Point::AtRest, Point::Sent, Point::BellRung] {
+    let at_work = [Point::Claimed, Point::Begun, Point::Ran, Point::AtRest, Point::Encoding];
+    for point in at_work.into_iter().chain([Point::Sent, Point::BellRung]) {
         for (nth, stride) in [(1, 1), (1, 2), (2, 2)] {
             explore(2, move || {
                 let worker = Worker::new(stride);
@@ -130,7 +133,8 @@ fn the_dead_are_judged_for_what_they_were_at() {
                 // As `Member::bury` and `Table::lost` do.
                 let len = if taken.is_empty() { ITEMS } else { taken.start };
                 let answered = worker.answered.load(Ordering::Acquire) as u32;
-                let at = desk.at().map(|at| at.item).filter(|at| (answered..len).contains(at));
+                let at = desk.at().filter(|at| at.step == Step::Runs).map(|at| at.item);
+                let at = at.filter(|at| (answered..len).contains(at));
                 let (unclaimed, _) = desk.unclaimed(0);
                 let (begun, finished) = (worker.begun.all(), worker.finished.all());
                 assert!(begun.iter().all(|item| *item < len), "what was taken back was begun");
@@ -150,7 +154,7 @@ fn the_dead_are_judged_for_what_they_were_at() {
 fn no_item_is_seen_with_the_time_of_another() {
     explore(3, || {
         let desk = Desk::new().unwrap();
-        let items = [0, 1].map(|item| Item { ticket: TICKET, item });
+        let items = [0, 1].map(|item| Item { ticket: TICKET, item, step: Step::Runs });
         desk.begin(items[0], true);
         let between = now();
         let mut processes = Processes::default();

@@ -316,10 +316,11 @@ impl Pool {
     /// use mp_pool::Pool;
     ///
     /// let pool = Pool::with_workers(2)?;
-    /// pool.map(|x: u32| std::thread::sleep(std::time::Duration::from_millis(x.into())), 0..20)?;
+    /// let task = |x: u32| std::thread::sleep(std::time::Duration::from_millis(if x == 7 { 200 } else { 1 }));
+    /// pool.map(task, 0..20)?;
     /// let insights = pool.insights();
     /// assert_eq!(insights.total().tasks, 20);
-    /// assert!(insights.slowest.iter().any(|task| task.index == 19));
+    /// assert!(insights.slowest.iter().any(|task| task.index == 7));
     /// println!("{insights}");
     /// # Ok::<(), mp_pool::Error>(())
     /// ```

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::local::desk::Desk;
+use crate::local::desk::{Desk, Step};
 
 static DESK: OnceLock<Desk> = OnceLock::new();
 /// The position of the first item of the chunk at work.
@@ -78,7 +78,7 @@ pub fn should_stop() -> bool {
 /// ```
 #[must_use]
 pub fn index() -> Option<usize> {
-    let at = DESK.get()?.at()?;
+    let at = DESK.get()?.at().filter(|at| at.step == Step::Runs)?;
     usize::try_from(FIRST.load(Ordering::Relaxed) + u64::from(at.item)).ok()
 }
 

@@ -205,6 +205,30 @@ impl Word {
     pub fn wait_shared<R>(
         &self,
         deadline: Option<Instant>,
+        look: impl FnMut() -> Option<R>,
+    ) -> Result<R, TimedOut> {
+        self.wait_without_right(deadline, None, look)
+    }
+
+    /// As [`Word::wait_shared`], for one that also looks for what nobody rings for: it looks again at the latest after each
+    /// `slice` of sleep.
+    ///
+    /// # Errors
+    /// [`TimedOut`] after the deadline.
+    pub fn wait_in_slices<R>(
+        &self,
+        deadline: Option<Instant>,
+        slice: Duration,
+        look: impl FnMut() -> Option<R>,
+    ) -> Result<R, TimedOut> {
+        self.wait_without_right(deadline, Some(slice), look)
+    }
+
+    #[inline]
+    fn wait_without_right<R>(
+        &self,
+        deadline: Option<Instant>,
+        slice: Option<Duration>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<R, TimedOut> {
         let seen = self.count();
@@ -219,7 +243,7 @@ impl Word {
         {
             return Ok(found);
         }
-        self.sleep(deadline, look)
+        self.sleep(deadline, slice, look)
     }
 
     /// Whether the last change was made on another CPU than the calling thread's.
@@ -262,7 +286,7 @@ impl Word {
             match self.right.lock(Some(until)) {
                 Ok(_right) => {
                     kill_point!(RightTaken);
-                    return Ok(self.sleep(deadline, look));
+                    return Ok(self.sleep(deadline, None, look));
                 }
                 Err(GateError::Busy) => {}
                 Err(error) => return Err(error),
@@ -276,14 +300,16 @@ impl Word {
         }
     }
 
-    /// Sleeps on the word until `look` finds what it looks for.
+    /// Sleeps on the word until `look` finds what it looks for, never longer than a slice at once.
     fn sleep<R>(
         &self,
         deadline: Option<Instant>,
+        slice: Option<Duration>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<R, TimedOut> {
         // Where a change and its wake are two steps, a death in between must not cost more than this.
-        let cap = if futex::atomic_wake() { None } else { Some(SLICE) };
+        let cap =
+            if futex::atomic_wake() { slice } else { Some(slice.map_or(SLICE, |slice| slice.min(SLICE))) };
         loop {
             // The word is read before the look: a change after it makes the arming or the sleep fail.
             let word = self.word.load(Ordering::Acquire);

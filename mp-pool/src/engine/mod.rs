@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -31,6 +31,11 @@ use crate::{
     job::{Callback, End, Job, WorkerName},
     local::{Local, alarm::Alarm, link::Bell, member::ExitResult},
 };
+
+/// The one that collects looks for stalls after so much sleep in which nothing has happened, at the earliest.
+const SLICE: Duration = Duration::from_millis(50);
+/// So often it looks in vain before it sleeps for the first time.
+const BEFORE_SLEEP: u32 = 3;
 
 pub(crate) struct Engine {
     table: Mutex<Table<Local>>,
@@ -277,15 +282,28 @@ impl Engine {
     }
 
     fn collect(&self, deadline: Option<Instant>, done: &dyn Fn() -> bool) {
+        let mut in_vain = 0;
         // Ends at the deadline as well.
-        let _ = self.bell.wait_shared(deadline, || {
+        let _ = self.bell.wait_in_slices(deadline, SLICE, || {
+            in_vain += 1;
             while self.turn() {
+                in_vain = 0;
                 if done() {
                     break;
                 }
             }
+            if in_vain > BEFORE_SLEEP {
+                self.look_for_stalls();
+            }
             done().then_some(())
         });
+    }
+
+    /// Gives what stalls in one worker to another that has nothing to do.
+    fn look_for_stalls(&self) {
+        let mut table = self.table.lock();
+        table.look_for_stalls(Instant::now());
+        self.after(table);
     }
 
     /// Why nothing runs any more, if that is so.

@@ -12,7 +12,7 @@ use super::{
     member::{Member, Phase},
 };
 use crate::{
-    crew::{Crew, Event, Outgoing, Room, Ticket, Why},
+    crew::{Crew, Event, Outgoing, Room, Stall, Ticket, Why},
     error::Error,
     insights::WorkerInsights,
     trace::{Trace, note},
@@ -93,6 +93,20 @@ impl Crew for Local {
 
     fn at_work(&self) -> Vec<(Item, Duration)> {
         self.members.iter().filter_map(Member::at_since).collect()
+    }
+
+    fn stalls(&mut self, now: Instant) -> Vec<Stall> {
+        let members = self.members.iter_mut().enumerate();
+        let stall = |(member, stall): (usize, (Vec<Ticket>, Duration))| Stall {
+            member,
+            held: stall.0,
+            still: stall.1,
+        };
+        members.filter_map(|(at, member)| Some((at, member.stall(now)?))).map(stall).collect()
+    }
+
+    fn kill_stalled(&mut self, member: usize) {
+        self.members[member].kill_stalled();
     }
 
     fn tell_to_stop(&mut self, item: Item) {

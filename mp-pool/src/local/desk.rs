@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// How many chunks a worker can hold.
 pub(crate) const PLACES: usize = 32;
 
-/// `ticket << 32 | item`, or 0: what the worker is at.
+/// `ticket << 32 | step | item`, or 0: what the worker is at.
 const AT: usize = 0;
 /// When it began that, if its chunk is timed.
 const BEGAN: usize = 1;
@@ -30,22 +30,37 @@ const ALL: u64 = u64::MAX;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Desk(Slot<[AtomicU64; CUTS + PLACES]>);
 
-/// An item of a chunk.
+/// The bit of [`AT`] that says that the item was run. No chunk has so many items.
+const ENCODES: u32 = 1 << 31;
+
+/// What a worker does about an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Decodes its argument and calls the function: whoever dies at that has lost it.
+    Runs,
+    /// Encodes its result, for an answer of which it may not be the only one: whoever dies at that has lost nothing but time.
+    Encodes,
+}
+
+/// An item of a chunk, and what is done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) ticket: u32,
     /// Counted within the chunk.
     pub(crate) item: u32,
+    pub(crate) step: Step,
 }
 
 impl Item {
     fn pack(self) -> u64 {
-        pack(self.ticket, self.item)
+        let step = if self.step == Step::Encodes { ENCODES } else { 0 };
+        pack(self.ticket, self.item | step)
     }
 
     fn unpack(word: u64) -> Option<Self> {
         let (ticket, item) = unpack(word);
-        (ticket != 0).then_some(Self { ticket, item })
+        let step = if item & ENCODES == 0 { Step::Runs } else { Step::Encodes };
+        (ticket != 0).then_some(Self { ticket, item: item & !ENCODES, step })
     }
 }
 
@@ -124,7 +139,7 @@ impl Desk {
         (end.saturating_sub(next), next > 0)
     }
 
-    /// Worker: begins an item.
+    /// Worker: begins a step of an item.
     #[inline]
     pub(crate) fn begin(&self, item: Item, timed: bool) {
         if timed {
@@ -133,7 +148,7 @@ impl Desk {
             self.0[BEGAN].store(now().as_nanos() as u64, Ordering::Release);
         }
         self.0[AT].store(item.pack(), Ordering::Release);
-        reach(Point::Begun);
+        reach(if item.step == Step::Runs { Point::Begun } else { Point::Encoding });
     }
 
     /// Worker: is at nothing.

@@ -9,7 +9,7 @@ use std::{
 use mp_core::{Child, ExitStatus, os::fd::OwnedFd, shared::PutError, transfer::Handle};
 
 use super::{
-    desk::{self, Desk, Item, PLACES},
+    desk::{self, Desk, Item, PLACES, Step},
     link::Link,
 };
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 const AHEAD: Duration = Duration::from_micros(200);
 /// But at least this many: one at work, one waiting.
 const FEWEST: usize = 2;
+/// What a worker is about to begin is left to it for so long.
+const SOON: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -57,7 +59,11 @@ pub(crate) struct Member {
     pub(crate) given: u64,
     pub(crate) idle_since: Instant,
     contexts: VecDeque<u32>,
-    killed: Option<(Item, Why)>,
+    killed: Option<Killed>,
+    /// What was to be seen of it when it was looked at, and when it was first seen like that.
+    seen: Option<(Trail, Instant)>,
+    /// It was seen to take no step for a while.
+    stalls: bool,
     /// How long a chunk takes, in nanoseconds; 0 before the first.
     pace: u64,
     arrived: u32,
@@ -67,6 +73,22 @@ pub(crate) struct Member {
     work: Work,
     /// Which of the pool's places for workers it has.
     pub(crate) seat: usize,
+}
+
+/// For what the pool has killed it.
+#[derive(Debug, Clone, Copy)]
+enum Killed {
+    For(Item, Why),
+    Stalled,
+}
+
+/// What changes with every step that a worker takes at its chunks, while it is at none of their items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trail {
+    at: Option<Item>,
+    front: Ticket,
+    unclaimed: u32,
+    answers: u32,
 }
 
 #[derive(Debug)]
@@ -94,6 +116,8 @@ impl Member {
             idle_since: Instant::now(),
             contexts: VecDeque::new(),
             killed: None,
+            seen: None,
+            stalls: false,
             pace: 0,
             arrived: 0,
             started,
@@ -193,6 +217,7 @@ impl Member {
     /// Notes an answer; whether it is one to something that this worker holds.
     pub(crate) fn note(&mut self, part: &Part) -> bool {
         let Some(at) = self.held.iter().position(|held| held.ticket == part.ticket) else { return false };
+        self.stalls = false;
         self.held[at].nanoseconds += part.nanoseconds;
         self.work.tasks += u64::from(part.len);
         self.work.busy += Duration::from_nanos(part.nanoseconds);
@@ -223,7 +248,7 @@ impl Member {
     pub(crate) fn spare(&self) -> impl Iterator<Item = (Ticket, u32, bool)> {
         let ready = self.phase != Phase::Starting;
         self.unclaimed().enumerate().filter_map(move |(position, chunk)| {
-            let about_to_begin = position == 0 && !chunk.2 && ready;
+            let about_to_begin = position == 0 && !chunk.2 && ready && !self.stalls;
             (!about_to_begin && chunk.1 > 0).then_some(chunk)
         })
     }
@@ -236,6 +261,25 @@ impl Member {
         let taken = self.desk.take_back(self.place(ticket)?, keep);
         self.given -= u64::from(taken.end - taken.start);
         Some(taken)
+    }
+
+    /// What it holds, and for how long it was seen to take no step, if it should be at work and is not.
+    pub(crate) fn stall(&mut self, now: Instant) -> Option<(Vec<Ticket>, Duration)> {
+        let at = self.desk.at();
+        let front = self.held.front().filter(|_| self.phase != Phase::Starting && !self.ended)?;
+        if at.is_some_and(|at| self.place(at.ticket).is_some()) {
+            (self.seen, self.stalls) = (None, false);
+            return None;
+        }
+        let (unclaimed, _) = self.desk.unclaimed(front.place);
+        let trail = Trail { at, front: front.ticket, unclaimed, answers: self.link.arrived() };
+        let since = match self.seen {
+            Some((seen, since)) if seen == trail => since,
+            _ => self.seen.insert((trail, now)).1,
+        };
+        let still = now.saturating_duration_since(since);
+        self.stalls = still >= SOON;
+        Some((self.held.iter().map(|held| held.ticket).collect(), still))
     }
 
     pub(crate) fn at_since(&self) -> Option<(Item, Duration)> {
@@ -251,7 +295,12 @@ impl Member {
     }
 
     pub(crate) fn kill(&mut self, item: Item, why: Why) {
-        self.killed = Some((item, why));
+        self.killed = Some(Killed::For(item, why));
+        let _ = self.child.kill();
+    }
+
+    pub(crate) fn kill_stalled(&mut self) {
+        self.killed = Some(Killed::Stalled);
         let _ = self.child.kill();
     }
 
@@ -303,9 +352,10 @@ impl Member {
         };
         let at = self.desk.at().filter(|at| self.place(at.ticket).is_some());
         let fault = match (at, self.killed) {
-            (Some(at), Some((item, why))) if at == item => Fault::Killed(item, why),
-            (_, Some(_)) | (None, None) => Fault::Nobody,
-            (Some(at), None) => Fault::At(at),
+            (Some(at), Some(Killed::For(item, why))) if at == item => Fault::Killed(item, why),
+            (Some(at), None) if at.step == Step::Runs => Fault::At(at),
+            (_, Some(Killed::Stalled)) => Fault::Stalled,
+            _ => Fault::Nobody,
         };
         // To take in the first chunk, and its context, is part of being at it; one that is not ready may not have seen it.
         let ready = self.ready.is_some();

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    ops::Range,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -17,8 +18,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Exit, Initializer, Runner, Session, Work};
 use crate::{
-    local::desk::Item,
-    message::{Failure, PART_HEAD, Part, Values, write_len},
+    local::desk::{Item, Step},
+    message::{Chunk, Failure, PART_HEAD, Part, Values, write_len},
     spare, task,
 };
 
@@ -38,7 +39,9 @@ where
     F::Output: Serialize,
 {
     let run = const {
-        &Landing::new((|work| work.run(|args: Args| call::conjure::<F, Args>().call(args))) as Runner)
+        &Landing::new(
+            (|work| work.run(|_| Ok(()), |(), args: Args| call::conjure::<F, Args>().call(args))) as Runner,
+        )
     };
     Pointer(run)
 }
@@ -53,9 +56,12 @@ where
 {
     let run = const {
         &Landing::new(
-            (|work| match work.session.context::<C>(work.chunk.context) {
-                Ok(context) => work.run(|item: T| call::conjure::<F, (&C, T)>().call((&context, item))),
-                Err(reason) => work.refuse(&format!("its context could not be used: {reason}")),
+            (|work| {
+                let id = work.chunk.context;
+                work.run(
+                    |session| session.context::<C>(id),
+                    |context: &Rc<C>, item: T| call::conjure::<F, (&C, T)>().call((&**context, item)),
+                )
             }) as Runner,
         )
     };
@@ -113,10 +119,14 @@ impl Pace {
 }
 
 impl Work {
-    fn run<Args: DeserializeOwned, R: Serialize>(mut self, call: impl Fn(Args) -> R) -> Vec<u8> {
+    fn run<C, Args: DeserializeOwned, R: Serialize>(
+        mut self,
+        context: impl FnOnce(&Session) -> Result<C, String>,
+        call: impl Fn(&C, Args) -> R,
+    ) -> Vec<u8> {
         let fds = match std::mem::replace(&mut self.fds, Ok(Vec::new())) {
             Ok(fds) => fds,
-            Err(error) => return self.refuse(&format!("its handles could not be received: {error}")),
+            Err(error) => return self.refuse(0..0, &format!("its handles could not be received: {error}")),
         };
         let chunk = &self.chunk;
         let (ticket, place, timed) = (chunk.ticket, chunk.place, chunk.timed);
@@ -124,26 +134,34 @@ impl Work {
         let desk = &session.desk;
         task::begin_chunk(chunk.first);
         let mut pace = Pace::new();
-        let mut report = Report { session: &session, ticket, from: 0, done: Vec::new() };
+        let mut report = Report { session: &session, ticket, timed, from: 0, done: Vec::new() };
+        let mut claimed = desk.claim(place, pace.stride);
+        if !claimed.is_empty() {
+            // To decode the context is part of being at the first item.
+            desk.begin(Item { ticket, item: claimed.start, step: Step::Runs }, timed);
+        }
+        let context = match context(&session) {
+            Ok(context) => context,
+            Err(reason) => {
+                desk.rest();
+                return self.refuse(claimed, &format!("its context could not be used: {reason}"));
+            }
+        };
         let body = self.message.get(self.at..).unwrap_or_default();
         let mut items = Values::new(body, chunk.bytes, fds);
-        loop {
-            let claimed = desk.claim(place, pace.stride);
-            if claimed.is_empty() {
-                break;
-            }
+        while !claimed.is_empty() {
             let mut next = claimed.start;
             while next < claimed.end {
                 let mut decoded = false;
                 // One guard for as many items as do not fail.
                 let stop = catch_panic(|| {
                     while next < claimed.end {
-                        desk.begin(Item { ticket, item: next }, timed);
+                        desk.begin(Item { ticket, item: next, step: Step::Runs }, timed);
                         next += 1;
                         decoded = false;
                         let args = items.next()?;
                         decoded = true;
-                        report.done.push(call(args));
+                        report.done.push(call(&context, args));
                         reach(Point::Ran);
                     }
                     Ok(())
@@ -166,18 +184,19 @@ impl Work {
                 desk.rest();
                 report.send(&mut pace, false);
             }
+            claimed = desk.claim(place, pace.stride);
         }
         desk.rest();
         report.send(&mut pace, true);
         self.message
     }
 
-    /// Answers every item with the same failure.
-    fn refuse(self, reason: &str) -> Vec<u8> {
-        let (ticket, place) = (self.chunk.ticket, self.chunk.place);
+    /// Answers every item with the same failure, those that were claimed and all others.
+    fn refuse(self, claimed: Range<u32>, reason: &str) -> Vec<u8> {
+        let Chunk { ticket, place, timed, .. } = self.chunk;
         let failure = Failure::NotDecoded(reason.to_owned());
-        let mut report = Report { session: &self.session, ticket, from: 0, done: Vec::<()>::new() };
-        for _ in self.session.desk.claim(place, u32::MAX) {
+        let mut report = Report { session: &self.session, ticket, timed, from: 0, done: Vec::<()>::new() };
+        for _ in claimed.chain(self.session.desk.claim(place, u32::MAX)) {
             report.fail(&failure, false);
         }
         report.send(&mut Pace::new(), true);
@@ -189,6 +208,8 @@ impl Work {
 struct Report<'a, R> {
     session: &'a Session,
     ticket: u32,
+    /// Whether the pool wants to know when it began to encode each of them.
+    timed: bool,
     /// The item of the first of them, counted within the chunk.
     from: u32,
     done: Vec<R>,
@@ -249,8 +270,20 @@ impl<R: Serialize> Report<'_, R> {
         message.resize(PART_HEAD, 0);
         let (mut end, mut sent, mut carried) = (PART_HEAD, 0, Vec::new());
         let stop = Cell::new(false);
+        let desk = &self.session.desk;
+        let begin = |item| desk.begin(Item { ticket: self.ticket, item, step: Step::Encodes }, self.timed);
+        begin(self.from);
+        let items = results.iter().zip(self.from..).map_while(|(result, item)| {
+            if stop.get() {
+                return None;
+            }
+            if self.timed {
+                begin(item);
+            }
+            Some(result)
+        });
         let outcome = catch_panic(|| {
-            transfer::encode_each(results.iter().take_while(|_| !stop.get()), &mut message, |to, handles| {
+            transfer::encode_each(items, &mut message, |to, handles| {
                 if !handles.is_empty() {
                     stop.set(true);
                     if sent > 0 {
@@ -268,6 +301,7 @@ impl<R: Serialize> Report<'_, R> {
             Ok(Err(error)) => Some(error.to_string()),
             Err(report) => Some(format!("its `Serialize` {report}")),
         };
+        desk.rest();
         if let Some(reason) = failed.filter(|_| sent == 0) {
             return Err(reason);
         }

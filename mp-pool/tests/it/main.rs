@@ -19,4 +19,5 @@ mod options;
 mod python;
 mod python_async;
 mod python_life;
+mod stalls;
 mod storm;

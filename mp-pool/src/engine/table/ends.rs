@@ -95,8 +95,8 @@ impl<C: Crew> Table<C> {
                     self.at_fault(&span, item, who, death, fault);
                     self.again(&span, answered..item, |_| {});
                 }
-                None if begun && fault == Fault::Nobody => {
-                    self.lost_between(&span, answered..len, who, death)
+                None if begun && matches!(fault, Fault::Nobody | Fault::Stalled) => {
+                    self.lost_between(&span, answered..len, who, death, fault)
                 }
                 None => self.again(&span, answered..len, |_| {}),
             }
@@ -110,9 +110,7 @@ impl<C: Crew> Table<C> {
         let attempts = if span.len() == 1 { span.attempts + 1 } else { 1 };
         let end = match fault {
             Fault::Killed(_, Why::Cancelled) => End::Cancelled,
-            Fault::Killed(_, Why::TimedOut) => {
-                End::TimedOut { who, limit: job.options.timeout.unwrap_or_default() }
-            }
+            Fault::Killed(_, Why::TimedOut) => End::timed_out(who, job),
             _ if job.is_cancelled() => End::Cancelled,
             _ if attempts > job.options.retries => End::Died { who, death, attempts },
             _ => {
@@ -135,10 +133,21 @@ impl<C: Crew> Table<C> {
     }
 
     /// Tasks of a chunk that was begun when its worker died between two of them, or while it sent an answer.
-    fn lost_between(&mut self, span: &Span, items: Range<u32>, who: &Arc<WorkerName>, death: Death) {
+    fn lost_between(
+        &mut self,
+        span: &Span,
+        items: Range<u32>,
+        who: &Arc<WorkerName>,
+        death: Death,
+        fault: Fault,
+    ) {
         let losses = span.losses + 1;
         if items.len() == 1 && losses >= GIVE_UP {
-            let end = End::Died { who: Arc::clone(who), death, attempts: losses };
+            let who = Arc::clone(who);
+            let end = match fault {
+                Fault::Stalled => End::timed_out(who, &span.job),
+                _ => End::Died { who, death, attempts: losses },
+            };
             self.end(&span.job, span.first() + items.start as usize, 1, end);
         } else if losses >= CUT {
             for item in items.rev() {

@@ -7,10 +7,13 @@ use std::{
 
 use super::{Span, Table};
 use crate::{
-    crew::{Crew, Ticket, Why},
+    crew::{Crew, Stall, Ticket, Why},
     job::{End, Job},
     local::desk,
 };
+
+/// However short the time-out of its tasks: a worker that is at none of them may take so long to go on.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl<C: Crew> Table<C> {
     /// Cancels a job: what nobody has begun ends now, what is at work is told to stop, and killed after its grace.
@@ -74,6 +77,21 @@ impl<C: Crew> Table<C> {
                 }
             }
         }
+        // Whoever is at no task where it should be: between two of them nothing takes long but code of a user, such as `Drop`.
+        for Stall { member, held, still } in self.crew.stalls(now) {
+            let Some(flight) = held.iter().find_map(|ticket| self.flights.get(ticket)) else { continue };
+            let options = &flight.span.job.options;
+            let limit = if flight.span.job.is_cancelled() {
+                Some(options.grace)
+            } else {
+                options.timeout.map(|limit| limit.max(PATIENCE).saturating_add(options.grace))
+            };
+            match limit.map(|limit| limit.saturating_sub(still)) {
+                None => {}
+                Some(Duration::ZERO) => self.crew.kill_stalled(member),
+                Some(left) => due(now.checked_add(left)),
+            }
+        }
         // Chunks that a worker has not begun, or that it goes on with after the task at work.
         let mut watched = false;
         for flight in self.flights.values() {
@@ -89,6 +107,12 @@ impl<C: Crew> Table<C> {
         }
         self.watched = watched;
         next
+    }
+
+    /// Looks for workers that do not go on with what they hold, and gives that to those that have nothing.
+    pub(in crate::engine) fn look_for_stalls(&mut self, now: Instant) {
+        self.crew.stalls(now);
+        self.fill();
     }
 
     /// Does what is due, and says when something will be.

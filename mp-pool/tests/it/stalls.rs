@@ -1,0 +1,243 @@
+//! Workers that hang or are stopped anywhere between a chunk given and its answer: in the code of a value, or at no task at all.
+
+use std::{
+    num::NonZeroUsize,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use mp_core::kill_points::{Point, arm_stop};
+use mp_lock::{Event, RawValue};
+use mp_pool::{Error, Pool, TaskError, test_init};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+const LONG: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_millis(200);
+/// How many tasks there are, and which one has the value that hangs.
+const TASKS: u32 = 8;
+const BAD: u32 = 3;
+
+fn chunks(size: usize) -> NonZeroUsize {
+    NonZeroUsize::new(size).unwrap()
+}
+
+/// All tasks in few chunks, with a time-out.
+fn results<T, R>(pool: &Pool, function: T, items: impl IntoIterator<Item = R>) -> Vec<Result<u32, TaskError>>
+where
+    T: mp_core::call::Function<(R,), Output = u32>,
+    R: Serialize + for<'de> Deserialize<'de>,
+{
+    pool.call().timeout(LIMIT).grace(Duration::ZERO).chunk_size(chunks(4)).try_map(function, items).unwrap()
+}
+
+fn only_the_bad_one_timed_out(results: impl IntoIterator<Item = Result<u32, TaskError>>) {
+    let mut count = 0;
+    for (index, result) in (0..).zip(results) {
+        count += 1;
+        match result {
+            Ok(value) => assert!(value == index && index != BAD, "{index}: {value}"),
+            Err(TaskError::TimedOut { index: at, limit: LIMIT, .. }) => {
+                assert_eq!((at, index), (BAD as usize, BAD));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(count, TASKS);
+}
+
+/// Hangs when it is decoded.
+#[derive(Serialize)]
+struct Unreadable(u32);
+
+impl<'de> Deserialize<'de> for Unreadable {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = u32::deserialize(from)?;
+        if value == BAD {
+            thread::sleep(LONG);
+        }
+        Ok(Self(value))
+    }
+}
+
+/// Hangs when it is encoded.
+#[derive(Deserialize)]
+struct Unwritable(u32);
+
+impl Serialize for Unwritable {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.0 == BAD {
+            thread::sleep(LONG);
+        }
+        self.0.serialize(to)
+    }
+}
+
+/// Hangs when it is dropped elsewhere than at home.
+#[derive(Serialize, Deserialize)]
+struct Clingy {
+    value: u32,
+    home: u32,
+}
+
+impl Clingy {
+    fn new(value: u32) -> Self {
+        Self { value, home: std::process::id() }
+    }
+}
+
+impl Drop for Clingy {
+    fn drop(&mut self) {
+        if self.value == BAD && std::process::id() != self.home {
+            thread::sleep(LONG);
+        }
+    }
+}
+
+/// A context; hangs when it is decoded for the first time, after it has said so.
+#[derive(Serialize)]
+struct SlowContext(Event);
+
+impl<'de> Deserialize<'de> for SlowContext {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let begun = Event::deserialize(from)?;
+        if !begun.is_set() {
+            begun.set().unwrap();
+            thread::sleep(LONG);
+        }
+        Ok(Self(begun))
+    }
+}
+
+#[test]
+fn an_argument_that_hangs_when_it_is_decoded_or_dropped_is_its_task_s() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    only_the_bad_one_timed_out(results(&pool, |item: Unreadable| item.0, (0..TASKS).map(Unreadable)));
+    only_the_bad_one_timed_out(results(&pool, |item: Clingy| item.value, (0..TASKS).map(Clingy::new)));
+}
+
+#[test]
+fn a_result_that_hangs_when_it_is_encoded_is_its_task_s() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let call = pool.call().timeout(LIMIT).grace(Duration::ZERO).chunk_size(chunks(4));
+    let results = call.try_map(Unwritable, 0..TASKS).unwrap();
+    only_the_bad_one_timed_out(results.into_iter().map(|result| result.map(|value| value.0)));
+    // Without a time-out it can be cancelled.
+    let handle = pool.call().grace(Duration::ZERO).apply_async(Unwritable, (BAD,)).unwrap();
+    assert!(!handle.wait_timeout(LIMIT));
+    handle.cancel();
+    assert!(matches!(
+        handle.get_timeout(PATIENCE).map(drop),
+        Err(Error::Task(TaskError::Cancelled { index: 0 }))
+    ));
+}
+
+#[test]
+fn a_result_that_hangs_when_it_is_dropped_holds_nobody_up() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    let home = std::process::id();
+    let call = pool.call().timeout(LIMIT).grace(Duration::ZERO).chunk_size(chunks(2));
+    let call = call.context(&home).unwrap();
+    let handle = call.map_async(|home: &u32, value: u32| Clingy { value, home: *home }, 0..TASKS).unwrap();
+    // It was answered before: nobody's time is over.
+    let results = handle.get_timeout(PATIENCE).unwrap();
+    assert!(results.iter().map(|result| result.value).eq(0..TASKS));
+    assert!(pool.insights().total().restarts > 0);
+}
+
+#[test]
+fn a_context_that_hangs_when_it_is_decoded_is_the_first_task_s() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    let begun = Event::new().unwrap();
+    let task = |_: &SlowContext, x: u32| x;
+    let call = || pool.call().timeout(LIMIT).grace(Duration::ZERO).chunk_size(chunks(4));
+    let results = call().context(&SlowContext(begun.clone())).unwrap().try_map(task, 0..TASKS).unwrap();
+    assert!(
+        matches!(results[0], Err(TaskError::TimedOut { index: 0, limit: LIMIT, .. })),
+        "{:?}",
+        results[0]
+    );
+    assert!((1..).zip(&results[1..]).all(|(index, result)| result.as_ref().is_ok_and(|x| *x == index)));
+    // Without a time-out it can be cancelled.
+    begun.clear().unwrap();
+    let call = pool.call().grace(Duration::ZERO).context(&SlowContext(begun.clone())).unwrap();
+    let handle = call.map_async(task, 0..TASKS).unwrap();
+    begun.wait();
+    handle.cancel();
+    let cancelled = handle.get_timeout(PATIENCE);
+    assert!(matches!(cancelled, Err(Error::Task(TaskError::Cancelled { index: 0 }))), "{cancelled:?}");
+}
+
+fn stop(pool: &Pool) {
+    let pid = pool.apply(std::process::id, ()).unwrap();
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::STOP).unwrap();
+}
+
+#[test]
+fn what_a_stopped_idle_worker_was_given_moves_on() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    pool.map(|x: u32| x, 0..100).unwrap();
+    stop(&pool);
+    let handle = pool.map_async(|x: u32| x, 0..100).unwrap();
+    assert_eq!(handle.get_timeout(PATIENCE).unwrap(), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stopped_idle_worker_without_others_is_replaced_in_time() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    stop(&pool);
+    let call = pool.call().timeout(LIMIT).grace(Duration::ZERO);
+    assert_eq!(call.map_async(|x: u32| x, 0..10).unwrap().get_timeout(PATIENCE).unwrap().len(), 10);
+}
+
+/// The first task of all has its worker stop at a point.
+#[derive(Serialize, Deserialize)]
+struct Stop(Point, RawValue<AtomicU32>);
+
+/// Wherever a worker is stopped, in a pool that has no other: at most one task is over time, and all others have results.
+#[test]
+fn a_worker_stopped_between_any_two_steps_costs_at_most_one_task() {
+    test_init!();
+    let points = [
+        Point::Begun,
+        Point::Ran,
+        Point::AtRest,
+        Point::Encoding,
+        Point::Sent,
+        Point::BellRung,
+        Point::ChunkTaken,
+        Point::Claimed,
+        Point::GateLocked,
+    ];
+    thread::scope(|scope| points.map(|point| scope.spawn(move || stops_at(point))).map(drop));
+}
+
+fn stops_at(point: Point) {
+    let pool = Pool::with_workers(1).unwrap();
+    let stop = Stop(point, RawValue::zeroed().unwrap());
+    let call = pool.call().timeout(LIMIT).grace(Duration::ZERO).chunk_size(chunks(4));
+    let task = |stop: &Stop, x: u32| {
+        if stop.1.fetch_add(1, Ordering::SeqCst) == 0 {
+            arm_stop(stop.0, 1);
+        }
+        x
+    };
+    let mut over = 0;
+    for (index, result) in (0..).zip(call.context(&stop).unwrap().imap(task, 0..12).unwrap()) {
+        match result {
+            Ok(value) => assert_eq!(value, index, "{point:?}"),
+            Err(Error::Task(TaskError::TimedOut { .. })) => over += 1,
+            Err(error) => panic!("{point:?}: {error}"),
+        }
+    }
+    assert!(over <= 1, "{point:?}: {over}");
+    assert_eq!(pool.insights().total().restarts, 1, "{point:?}");
+}
