@@ -12,7 +12,9 @@ impl Append<'_> {
     /// Memory that is not there is an error like any other that a value can meet.
     #[inline]
     fn reserve(&mut self, len: usize) -> postcard::Result<()> {
-        self.0.try_reserve(len).map_err(|_| postcard::Error::SerializeBufferFull)
+        // Twice as much as before, or just enough.
+        let reserved = self.0.try_reserve(len).or_else(|_| self.0.try_reserve_exact(len));
+        reserved.map_err(|_| postcard::Error::SerializeBufferFull)
     }
 }
 

@@ -5,6 +5,7 @@
 //! called with the lock of the table held; none of them waits.
 
 use std::{
+    io,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -62,6 +63,8 @@ pub(crate) enum Fault {
     Nobody,
     /// The same, and it was killed because it did not go on.
     Stalled,
+    /// There is no memory here for its answer about this chunk.
+    Unheard(Ticket),
 }
 
 /// One that holds chunks, and is at none of their items.
@@ -76,7 +79,7 @@ pub(crate) struct Stall {
 /// Something that a crew has to tell.
 pub(crate) enum Event {
     /// Results of a chunk.
-    Answered { part: Part, message: Vec<u8>, fds: Vec<OwnedFd>, who: Arc<WorkerName> },
+    Answered { part: Part, message: Vec<u8>, fds: io::Result<Vec<OwnedFd>>, who: Arc<WorkerName> },
     /// A worker is gone, with what it held: the tickets, in the order in which it would have worked on them, and whether it was
     /// at them: had begun them, or taken in the first.
     Lost { who: Arc<WorkerName>, death: Death, fault: Fault, held: Vec<(Ticket, bool)> },

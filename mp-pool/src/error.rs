@@ -63,7 +63,8 @@ pub enum TaskError {
         /// Why.
         reason: String,
     },
-    /// The argument or the result could not be decoded, or the result could not be encoded.
+    /// The argument or the result could not be decoded, the result could not be encoded, or there was no memory or no descriptor for
+    /// one of them.
     #[error("task {index} has no result: {reason}")]
     Decode {
         /// Which item of the input.

@@ -101,6 +101,7 @@ pub(crate) enum End {
     TimedOut { who: Arc<WorkerName>, limit: Duration },
     Cancelled,
     NotEncoded(String),
+    NotReceived(String),
     Input(PanicReport),
 }
 
@@ -315,6 +316,10 @@ impl Ends {
         match end {
             End::Cancelled => all(&|index| TaskError::Cancelled { index }),
             End::NotEncoded(reason) => all(&|index| TaskError::Encode { index, reason: reason.clone() }),
+            End::NotReceived(cause) => all(&|index| {
+                let reason = format!("its result could not be received: {cause}");
+                TaskError::Decode { index, reason }
+            }),
             End::Input(report) => all(&|index| TaskError::Input { index, report: report.clone() }),
             End::TimedOut { who, limit } => {
                 all(&|index| TaskError::TimedOut { index, worker: who.name.clone(), pid: who.pid, limit })

@@ -73,13 +73,18 @@ impl Link {
         Ok(fds.and_then(|fds| unpack(tag, fds)))
     }
 
-    /// Appends a message to `into` if there is one.
-    pub(crate) fn try_receive(&self, into: &mut Vec<u8>) -> Result<Option<Vec<OwnedFd>>, GetError> {
-        let mut fds = Vec::new();
-        match self.back.try_get(into, Entry::By(None), &mut |tag| self.collect(tag, &mut fds))? {
-            None => Ok(None),
-            Some(tag) => unpack(tag, fds).map(Some).map_err(GetError::Handles),
-        }
+    /// As [`receive`](Self::receive), if there is a message.
+    pub(crate) fn try_receive(
+        &self,
+        into: &mut Vec<u8>,
+    ) -> Result<Option<io::Result<Vec<OwnedFd>>>, GetError> {
+        let mut fds = Ok(Vec::new());
+        let tag = self.back.try_get(into, Entry::By(None), &mut |tag| {
+            let mut came = Vec::new();
+            fds = self.collect(tag, &mut came).map(|()| came);
+            Ok(())
+        })?;
+        Ok(tag.map(|tag| fds.and_then(|fds| unpack(tag, fds))))
     }
 
     /// How many messages have come, modulo 2^31: a cheap look for new ones.

@@ -2,11 +2,17 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use mp_core::{Child, ExitStatus, os::fd::OwnedFd, shared::PutError, transfer::Handle};
+use mp_core::{
+    Child, ExitStatus,
+    os::fd::OwnedFd,
+    shared::{GetError, PutError},
+    transfer::Handle,
+};
 
 use super::{
     desk::{self, Desk, Item, PLACES, Step},
@@ -80,6 +86,8 @@ pub(crate) struct Member {
 enum Killed {
     For(Item, Why),
     Stalled,
+    /// There is no memory for its answer.
+    Unheard,
 }
 
 /// What changes with every step that a worker takes at its chunks, while it is at none of their items.
@@ -195,8 +203,8 @@ impl Member {
         Ok(())
     }
 
-    /// The next message, if there is one: what it says is not trusted yet.
-    pub(crate) fn receive(&mut self, message: &mut Vec<u8>) -> Option<Vec<OwnedFd>> {
+    /// The next message, if there is one, also if its handles cannot be had: what it says is not trusted yet.
+    pub(crate) fn receive(&mut self, message: &mut Vec<u8>) -> Option<io::Result<Vec<OwnedFd>>> {
         if self.link.arrived() == self.arrived {
             return None;
         }
@@ -207,7 +215,11 @@ impl Member {
                 Some(fds)
             }
             Ok(None) => None,
-            Err(_) => {
+            Err(error) => {
+                if matches!(error, GetError::Memory) {
+                    // Nobody can read it, nor what is behind it.
+                    self.killed = Some(Killed::Unheard);
+                }
                 let _ = self.child.kill();
                 None
             }
@@ -355,6 +367,9 @@ impl Member {
             (Some(at), Some(Killed::For(item, why))) if at == item => Fault::Killed(item, why),
             (Some(at), None) if at.step == Step::Runs => Fault::At(at),
             (_, Some(Killed::Stalled)) => Fault::Stalled,
+            (_, Some(Killed::Unheard)) => {
+                self.held.front().map_or(Fault::Nobody, |front| Fault::Unheard(front.ticket))
+            }
             _ => Fault::Nobody,
         };
         // To take in the first chunk, and its context, is part of being at it; one that is not ready may not have seen it.

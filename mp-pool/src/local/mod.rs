@@ -157,7 +157,7 @@ impl Local {
                     }
                     return Some(Event::Answered { part, message, fds, who });
                 }
-            } else if let Ok(answer) = mp_core::transfer::decode::<Answer>(&message, fds) {
+            } else if let Ok((answer, [])) = mp_core::transfer::decode_front::<Answer>(&message) {
                 match answer {
                     Answer::Ready(at) => {
                         let _after = member.is_ready(at);

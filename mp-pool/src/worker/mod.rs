@@ -18,7 +18,7 @@ use mp_core::{
     catch_panic,
     kill_points::{Point, reach},
     os::fd::{AsFd, OwnedFd},
-    shared::GetError,
+    shared::{GetError, PutError},
     transfer::{self, Handle},
 };
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ pub(crate) struct Session {
     bell: Bell,
     resident: Option<u64>,
     contexts: RefCell<VecDeque<Rc<Context>>>,
-    /// Nobody listens any more.
+    /// Nobody listens any more, or cannot be told what is to be said: the end of this process will tell.
     over: Cell<bool>,
 }
 
@@ -189,16 +189,14 @@ impl Session {
 
     fn answer(&self, answer: &Answer) {
         if let Ok(parcel) = transfer::encode(answer) {
-            self.send(&parcel.bytes, Vec::new());
+            self.over.set(self.send(&parcel.bytes, Vec::new()).is_err());
         }
     }
 
-    fn send(&self, message: &[u8], handles: Vec<Handle>) {
-        link::answer(&self.bell, || {
-            if self.link.send(&[message], handles).is_err() {
-                self.over.set(true);
-            }
-        });
+    fn send(&self, message: &[u8], handles: Vec<Handle>) -> Result<(), PutError> {
+        let mut sent = Ok(());
+        link::answer(&self.bell, || sent = self.link.send(&[message], handles));
+        sent
     }
 
     /// Whether this process has grown beyond its limit.

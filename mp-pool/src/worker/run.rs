@@ -12,6 +12,7 @@ use mp_core::{
     catch_panic,
     kill_points::{Point, reach},
     os::fd::OwnedFd,
+    shared::PutError,
     transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -134,7 +135,8 @@ impl Work {
         let desk = &session.desk;
         task::begin_chunk(chunk.first);
         let mut pace = Pace::new();
-        let mut report = Report { session: &session, ticket, timed, from: 0, done: Vec::new() };
+        let mut report =
+            Report { session: &session, ticket, timed, singly: false, from: 0, done: Vec::new() };
         let mut claimed = desk.claim(place, pace.stride);
         if !claimed.is_empty() {
             // To decode the context is part of being at the first item.
@@ -195,7 +197,8 @@ impl Work {
     fn refuse(self, claimed: Range<u32>, reason: &str) -> Vec<u8> {
         let Chunk { ticket, place, timed, .. } = self.chunk;
         let failure = Failure::NotDecoded(reason.to_owned());
-        let mut report = Report { session: &self.session, ticket, timed, from: 0, done: Vec::<()>::new() };
+        let mut report =
+            Report { session: &self.session, ticket, timed, singly: false, from: 0, done: Vec::<()>::new() };
         for _ in claimed.chain(self.session.desk.claim(place, u32::MAX)) {
             report.fail(&failure, false);
         }
@@ -210,6 +213,8 @@ struct Report<'a, R> {
     ticket: u32,
     /// Whether the pool wants to know when it began to encode each of them.
     timed: bool,
+    /// There was no memory for several at once.
+    singly: bool,
     /// The item of the first of them, counted within the chunk.
     from: u32,
     done: Vec<R>,
@@ -231,6 +236,7 @@ impl<R: Serialize> Report<'_, R> {
         while last || !rest.is_empty() {
             match self.send_some(head, rest, last) {
                 Ok(sent) => rest = &rest[sent..],
+                Err(_) if rest.is_empty() => self.session.over.set(true),
                 Err(reason) => {
                     rest = &rest[1..];
                     self.fail(&Failure::NotEncoded(reason), last && rest.is_empty());
@@ -259,11 +265,14 @@ impl<R: Serialize> Report<'_, R> {
         message.resize(PART_HEAD, 0);
         // Strings always encode.
         let _ = transfer::encode_into(failure, &mut message);
-        self.deliver(Part { bytes: (message.len() - PART_HEAD) as u64, ..head }, message, Vec::new());
+        let head = Part { bytes: (message.len() - PART_HEAD) as u64, ..head };
+        if self.deliver(head, message, Vec::new()).is_err() {
+            self.session.over.set(true);
+        }
     }
 
     /// Sends the front of `results` as one message: all of them, or up to the first that has handles or cannot be encoded. Returns
-    /// how many were sent, or why the very first could not be.
+    /// how many were sent, or why the very first could not be; 0 if there were too many at once.
     fn send_some(&mut self, head: Part, results: &[R], last: bool) -> Result<usize, String> {
         let mut message = spare::take();
         let mut lengths = spare::take();
@@ -274,7 +283,7 @@ impl<R: Serialize> Report<'_, R> {
         let begin = |item| desk.begin(Item { ticket: self.ticket, item, step: Step::Encodes }, self.timed);
         begin(self.from);
         let items = results.iter().zip(self.from..).map_while(|(result, item)| {
-            if stop.get() {
+            if stop.get() || self.singly && item > self.from {
                 return None;
             }
             if self.timed {
@@ -306,21 +315,39 @@ impl<R: Serialize> Report<'_, R> {
             return Err(reason);
         }
         message.truncate(end);
+        message.try_reserve_exact(lengths.len()).map_err(|_| "there is no memory for it".to_owned())?;
         message.extend_from_slice(&lengths);
         spare::give(lengths);
         let (len, last) = (sent as u32, last && sent == results.len());
         let bytes = (end - PART_HEAD) as u64;
-        self.deliver(Part { from: self.from, len, last, bytes, ..head }, message, carried);
-        Ok(sent)
+        match self.deliver(Part { from: self.from, len, last, bytes, ..head }, message, carried) {
+            Err(_) if sent > 1 => {
+                self.singly = true;
+                Ok(0)
+            }
+            delivered => delivered.map(|()| sent).map_err(|reason| format!("it could not be sent: {reason}")),
+        }
     }
 
-    fn deliver(&mut self, head: Part, mut message: Vec<u8>, handles: Vec<transfer::Handle>) {
+    /// Sends a message, or says why this one cannot be sent.
+    fn deliver(
+        &mut self,
+        head: Part,
+        mut message: Vec<u8>,
+        handles: Vec<transfer::Handle>,
+    ) -> Result<(), PutError> {
         if let Some(place) = message.get_mut(..PART_HEAD) {
             head.write(place);
         }
-        self.session.send(&message, handles);
+        let sent = self.session.send(&message, handles);
         spare::give(message);
+        match sent {
+            Err(error @ (PutError::Memory(_) | PutError::Handles(_))) => return Err(error),
+            Err(_) => self.session.over.set(true),
+            Ok(()) => {}
+        }
         self.from += head.len;
+        Ok(())
     }
 }
 

@@ -2,37 +2,19 @@
 
 use std::{
     num::NonZeroUsize,
-    os::fd::OwnedFd,
     sync::{OnceLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use mp_core::transfer::Fd;
 use mp_lock::Event;
 use mp_pool::{Error, Pool, TaskError, task, test_init};
-use rustix::process::{Resource, Rlimit, getpid, getrlimit, kill_process, setrlimit};
+use rustix::process::{getpid, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{
-    common::pipe,
-    helpers::{ReadsEven, square},
-};
+use crate::helpers::{ReadsEven, ends, square};
 
 const LONG: Duration = Duration::from_secs(600);
-
-/// Does something that might never end, and fails if it does not.
-fn ends<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
-    let (tell, told) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        let _ = tell.send(body());
-    });
-    match told.recv_timeout(Duration::from_secs(60)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it never ends"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
-        Ok(result) => result,
-    }
-}
 
 fn die() {
     let _ = kill_process(getpid(), rustix::process::Signal::KILL);
@@ -182,43 +164,6 @@ fn a_context_that_kills_whoever_reads_it_is_the_end_of_its_tasks() {
             assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
         });
     }
-}
-
-#[test]
-fn an_argument_for_whose_handles_there_is_no_room_does_not_arrive() {
-    test_init!();
-    ends(|| {
-        let few = || {
-            let limit = getrlimit(Resource::Nofile);
-            setrlimit(Resource::Nofile, Rlimit { current: Some(40), ..limit }).unwrap();
-        };
-        let pool = Pool::builder().workers(1).initializer(few, ()).build().unwrap();
-        let worker = pool.apply(std::process::id, ()).unwrap();
-        let many: Vec<Fd<OwnedFd>> =
-            (0..50).flat_map(|_| [pipe().0, pipe().1]).map(|end| Fd(end.0.into())).collect();
-        let error = pool.apply(|many: Vec<Fd<OwnedFd>>| many.len(), (many,)).unwrap_err();
-        assert!(matches!(error, Error::Task(TaskError::Decode { .. })), "{error}");
-        assert!(error.to_string().contains("handles could not be received"), "{error}");
-        assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
-    });
-}
-
-#[test]
-fn an_argument_that_no_worker_has_room_for_is_given_up() {
-    test_init!();
-    ends(|| {
-        let little = || {
-            let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
-            let size = line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10;
-            let limit = getrlimit(Resource::As);
-            setrlimit(Resource::As, Rlimit { current: Some(size + (8 << 20)), ..limit }).unwrap();
-        };
-        let pool = Pool::builder().workers(1).initializer(little, ()).build().unwrap();
-        let error = pool.apply(|text: String| text.len(), ("x".repeat(32 << 20),)).unwrap_err();
-        assert!(matches!(error, Error::Task(TaskError::WorkerDied { .. })), "{error}");
-        assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
-    });
 }
 
 /// How many workers there are of pools with this name.

@@ -1,6 +1,6 @@
 //! What several modules need, besides what `common` shares with the tests of processes.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{os::fd::OwnedFd, sync::mpsc, thread, time::Duration};
 
 use mp_lock::Barrier;
 use mp_pool::Pool;
@@ -10,6 +10,19 @@ use crate::common::{ends_within, watch};
 
 pub fn square(x: u64) -> u64 {
     x * x
+}
+
+/// Does something that might never end, and fails if it does not.
+pub fn ends<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let _ = tell.send(body());
+    });
+    match told.recv_timeout(Duration::from_secs(60)) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it never ends"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+        Ok(result) => result,
+    }
 }
 
 /// The process ids of all workers, in some order: each of them takes part in a meeting.

@@ -19,5 +19,6 @@ mod options;
 mod python;
 mod python_async;
 mod python_life;
+mod scarcity;
 mod stalls;
 mod storm;

@@ -1,6 +1,7 @@
 //! What the crew tells, and which tasks end or run again for it: answers and deaths.
 
 use std::{
+    io,
     ops::Range,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -22,7 +23,13 @@ const CUT: u32 = 2;
 const GIVE_UP: u32 = 5;
 
 impl<C: Crew> Table<C> {
-    pub(super) fn answered(&mut self, part: Part, message: Vec<u8>, fds: Vec<OwnedFd>, who: Arc<WorkerName>) {
+    pub(super) fn answered(
+        &mut self,
+        part: Part,
+        message: Vec<u8>,
+        fds: io::Result<Vec<OwnedFd>>,
+        who: Arc<WorkerName>,
+    ) {
         let Some(flight) = self.flights.get_mut(&part.ticket) else { return };
         // A worker that answers for other tasks than it was given is not believed: what is missing runs again.
         let sound = part.from == flight.answered && part.len <= flight.len - flight.answered;
@@ -47,7 +54,11 @@ impl<C: Crew> Table<C> {
                 TRACE,
                 Answered { who: Arc::clone(&who), first, len, took: Duration::from_nanos(part.nanoseconds) }
             );
-            self.end(&job, first, len as usize, End::Answered { part, message, fds, who });
+            let end = match fds {
+                Ok(fds) => End::Answered { part, message, fds, who },
+                Err(error) => End::NotReceived(error.to_string()),
+            };
+            self.end(&job, first, len as usize, end);
         }
     }
 
@@ -87,6 +98,7 @@ impl<C: Crew> Table<C> {
             let Some(Flight { span, answered, len, .. }) = self.flights.remove(&ticket) else { continue };
             let at = match fault {
                 Fault::At(item) | Fault::Killed(item, _) if item.ticket == ticket => Some(item.item),
+                Fault::Unheard(unheard) if unheard == ticket && answered + 1 == len => Some(answered),
                 _ => None,
             };
             match at.filter(|item| (answered..len).contains(item)) {
@@ -94,6 +106,10 @@ impl<C: Crew> Table<C> {
                     self.again(&span, item + 1..len, |_| {});
                     self.at_fault(&span, item, who, death, fault);
                     self.again(&span, answered..item, |_| {});
+                }
+                // One of them has a result for which there is no memory, or all together.
+                None if fault == Fault::Unheard(ticket) => {
+                    self.again_alone(&span, answered..len, span.losses)
                 }
                 None if begun && matches!(fault, Fault::Nobody | Fault::Stalled) => {
                     self.lost_between(&span, answered..len, who, death, fault)
@@ -112,6 +128,9 @@ impl<C: Crew> Table<C> {
             Fault::Killed(_, Why::Cancelled) => End::Cancelled,
             Fault::Killed(_, Why::TimedOut) => End::timed_out(who, job),
             _ if job.is_cancelled() => End::Cancelled,
+            Fault::Unheard(_) if attempts > job.options.retries => {
+                End::NotReceived("there is no memory for it in the pool's process".to_owned())
+            }
             _ if attempts > job.options.retries => End::Died { who, death, attempts },
             _ => {
                 note!(self.crew.trace(), INFO, Again { index: first, attempts, who, status: death.status });
@@ -132,6 +151,13 @@ impl<C: Crew> Table<C> {
         self.end(job, first, 1, end);
     }
 
+    /// As [`again`](Self::again), each in a chunk of its own.
+    fn again_alone(&mut self, span: &Span, items: Range<u32>, losses: u32) {
+        for item in items.rev() {
+            self.again(span, item..item + 1, |again| again.losses = losses);
+        }
+    }
+
     /// Tasks of a chunk that was begun when its worker died between two of them, or while it sent an answer.
     fn lost_between(
         &mut self,
@@ -150,9 +176,7 @@ impl<C: Crew> Table<C> {
             };
             self.end(&span.job, span.first() + items.start as usize, 1, end);
         } else if losses >= CUT {
-            for item in items.rev() {
-                self.again(span, item..item + 1, |again| again.losses = losses);
-            }
+            self.again_alone(span, items, losses);
         } else {
             self.again(span, items, |again| again.losses = losses);
         }

@@ -1,0 +1,133 @@
+//! Arguments and results for which a worker, or the pool's own process, has no memory or no descriptors.
+
+use std::fs::File;
+
+use mp_core::transfer::Fd;
+use mp_pool::{Error, Pool, TaskError, test_init};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::helpers::{ends, square};
+
+/// Lowers a limit of this process.
+fn limit(resource: Resource, to: u64) {
+    let limit = getrlimit(resource);
+    setrlimit(resource, Rlimit { current: Some(to), ..limit }).unwrap();
+}
+
+/// Leaves this process so much more address space than it has.
+fn leave_memory(bytes: u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let size = line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10;
+    limit(Resource::As, size + bytes);
+}
+
+/// Leaves this process so many more descriptors than it has.
+fn leave_descriptors(count: u64) {
+    limit(Resource::Nofile, std::fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1 + count);
+}
+
+fn files(count: usize) -> Vec<Fd<File>> {
+    (0..count).map(|_| Fd(File::open("/dev/null").unwrap())).collect()
+}
+
+#[test]
+fn an_argument_for_whose_handles_there_is_no_room_does_not_arrive() {
+    test_init!();
+    ends(|| {
+        let pool = Pool::builder().workers(1).initializer(leave_descriptors, (20,)).build().unwrap();
+        let worker = pool.apply(std::process::id, ()).unwrap();
+        let error = pool.apply(|many: Vec<Fd<File>>| many.len(), (files(100),)).unwrap_err();
+        assert!(matches!(error, Error::Task(TaskError::Decode { .. })), "{error}");
+        assert!(error.to_string().contains("handles could not be received"), "{error}");
+        assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
+    });
+}
+
+#[test]
+fn an_argument_that_no_worker_has_room_for_is_given_up() {
+    test_init!();
+    ends(|| {
+        let pool = Pool::builder().workers(1).initializer(leave_memory, (8 << 20,)).build().unwrap();
+        let error = pool.apply(|text: String| text.len(), ("x".repeat(32 << 20),)).unwrap_err();
+        assert!(matches!(error, Error::Task(TaskError::WorkerDied { .. })), "{error}");
+        assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
+    });
+}
+
+/// A result with so many files; the pool's process has not room for many.
+fn too_many_for_the_pool() {
+    let pool = Pool::with_workers(1).unwrap();
+    let worker = pool.apply(std::process::id, ()).unwrap();
+    leave_descriptors(20);
+    let mut results = pool.try_map(files, [1, 100, 2]).unwrap();
+    assert_eq!(results.remove(2).unwrap().len(), 2);
+    match results.remove(1) {
+        Err(error @ TaskError::Decode { index: 1, .. }) => {
+            assert!(error.to_string().contains("its result could not be received"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(results.remove(0).unwrap().len(), 1);
+    // Nobody had to end for it.
+    assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
+}
+
+#[test]
+fn a_result_for_whose_handles_the_pool_has_no_room_is_that_task_s_error() {
+    test_init!();
+    ends(|| mp_core::spawn(too_many_for_the_pool, ()).unwrap().join().unwrap());
+}
+
+/// A result that is larger than what the pool's process may have.
+fn too_large_for_the_pool() {
+    // Its workers may have more.
+    let as_before = |before: Option<u64>| {
+        let limit = getrlimit(Resource::As);
+        setrlimit(Resource::As, Rlimit { current: before, ..limit }).unwrap();
+    };
+    let before = getrlimit(Resource::As).current;
+    let pool = Pool::builder().workers(1).initializer(as_before, (before,)).build().unwrap();
+    pool.apply(square, (3,)).unwrap();
+    leave_memory(24 << 20);
+    let text = |megabytes: usize| "x".repeat(megabytes << 20);
+    for retries in [0, 1] {
+        let results = pool.call().retries(retries).try_map(text, [0, 64, 1]).unwrap();
+        match &results[1] {
+            Err(error @ TaskError::Decode { index: 1, .. }) => {
+                assert!(error.to_string().contains("its result could not be received"), "{error}");
+                assert!(error.to_string().contains("no memory"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
+    }
+    // Each attempt has cost a worker.
+    assert_eq!(pool.insights().total().restarts, 3);
+}
+
+#[test]
+fn a_result_for_which_the_pool_has_no_memory_is_that_task_s_error() {
+    test_init!();
+    ends(|| mp_core::spawn(too_large_for_the_pool, ()).unwrap().join().unwrap());
+}
+
+/// So many files that they need a bag of their own, for which no descriptor is left.
+fn one_too_many() -> Vec<Fd<File>> {
+    let files = files(300);
+    leave_descriptors(300);
+    files
+}
+
+#[test]
+fn a_result_whose_handles_a_worker_cannot_send_is_that_task_s_error() {
+    test_init!();
+    ends(|| {
+        let pool = Pool::with_workers(1).unwrap();
+        let worker = pool.apply(std::process::id, ()).unwrap();
+        let error = pool.apply(one_too_many, ()).unwrap_err();
+        assert!(matches!(error, Error::Task(TaskError::Decode { .. })), "{error}");
+        assert!(error.to_string().contains("it could not be sent"), "{error}");
+        assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
+    });
+}
