@@ -9,6 +9,8 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
+#[doc(hidden)]
+pub use crate::sys::image::Captures;
 pub use crate::sys::image::Landing;
 use crate::{
     os::fd::OwnedFd,
@@ -21,24 +23,50 @@ use crate::{
 ///
 /// `Args` is the tuple of the arguments, as in Python's `args=(…)`.
 ///
-/// A closure that captures does not compile:
+/// A closure that captures does not compile. The compiler may propose `move` for one that borrows: that does not help, since
+/// what is captured would have to travel, and only arguments do.
 ///
 /// ```compile_fail
-/// let captured = 3;
-/// let child = mp_core::spawn(move || captured + 1, ());
+/// let offset = 3;
+/// let child = mp_core::spawn(move || offset + 1, ());
+/// ```
+///
+/// ```compile_fail
+/// let name = String::new();
+/// let child = mp_core::spawn(move || name.len(), ());
+/// ```
+///
+/// Nor does a function pointer, which is a number like any other captured one. In its place name the function, or send
+/// which one is meant.
+///
+/// ```compile_fail
+/// let double: fn(u32) -> u32 = |x| 2 * x;
+/// let child = mp_core::spawn(double, (3,));
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called with the arguments `{Args}` in another process",
     note = "arguments are a tuple, as in `spawn(f, (a, b))`; for one argument write `(a,)`",
     note = "the function must be a function item or a closure that captures nothing: pass state to it as an argument"
 )]
-pub trait Function<Args>: sealed::Sealed<Args> + Copy + 'static {
+pub trait Function<Args>: sealed::Sealed<Args> + Captureless {
     /// What the function returns.
     type Output;
 
     /// Calls the function here and now.
     fn call(self, args: Args) -> Self::Output;
 }
+
+/// What a function must be that captures nothing, as far as types can say it; its size says the rest.
+#[diagnostic::on_unimplemented(
+    message = "a function for another process must capture nothing, not even by `move`",
+    label = "this captures something",
+    note = "what it needs, pass to it as an argument, as in `spawn(f, (a, b))`"
+)]
+pub trait Captureless: Copy + 'static {}
+
+// An error names the closure, and not a part of what it captures.
+#[diagnostic::do_not_recommend]
+impl<F: Copy + 'static> Captureless for F {}
 
 /// Only what the compiler knows to be a function is one: others could be made out of nothing.
 mod sealed {
@@ -52,7 +80,7 @@ macro_rules! functions {
         #[allow(non_snake_case, reason = "the names of the types serve as names of the values")]
         impl<F, R, $($arg),*> Function<($($arg,)*)> for F
         where
-            F: Fn($($arg),*) -> R + Copy + 'static,
+            F: Fn($($arg),*) -> R + Captureless,
         {
             type Output = R;
 

@@ -11,7 +11,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    call::{self, Function},
+    call::{self, Captures, Function},
     child::Child,
     error::StartError,
     limits::Limits,
@@ -53,6 +53,8 @@ where
     Args: Serialize + DeserializeOwned,
     F::Output: Serialize + DeserializeOwned,
 {
+    // Here, too, so that the error of a build shows the line that calls this.
+    let () = Captures::<F>::NOTHING;
     Process::new().spawn(function, args)
 }
 
@@ -220,6 +222,7 @@ impl Process {
         Args: Serialize + DeserializeOwned,
         F::Output: Serialize + DeserializeOwned,
     {
+        let () = Captures::<F>::NOTHING;
         if !os::SUPPORTED {
             return Err(StartError::Unsupported);
         }

@@ -4,13 +4,16 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    io::{BufWriter, stdout},
+    io::{Write, stdout},
     path::Path,
 };
 
 use mp_examples::{Failure, programs, tree_hash};
 
 type Station = fn() -> Result<(), Failure>;
+
+/// So many lines of the last station are shown.
+const SHOWN: usize = 10;
 
 fn main() -> Result<(), Failure> {
     mp_core::init();
@@ -29,8 +32,18 @@ fn main() -> Result<(), Failure> {
     println!("== tree_hash: the SHA-256 of every file of this workspace");
     // The paths read as they would after `cd` there; what the build has made is left out.
     std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
-    let mut out = BufWriter::new(stdout().lock());
-    let summary = tree_hash::run(Path::new("."), &["target", ".git"], None, &mut out)?;
+    let mut lines = Vec::new();
+    let summary = tree_hash::run(Path::new("."), &["target", ".git"], None, &mut lines)?;
+    let mut out = stdout().lock();
+    for line in lines.split_inclusive(|byte| *byte == b'\n').take(SHOWN) {
+        out.write_all(line)?;
+    }
+    if let Some(more) = summary.files.checked_sub(SHOWN as u64) {
+        writeln!(
+            out,
+            "... and {more} more: `cargo run --release -p mp-examples --example tree_hash -- DIR` prints all"
+        )?;
+    }
     if summary.errors == 0 {
         Ok(())
     } else {

@@ -136,6 +136,15 @@
 //! assert_eq!(last.get()?, 1);
 //! # Ok::<(), Error>(())
 //! ```
+//!
+//! ## Ctrl-C
+//!
+//! A terminal sends SIGINT to every process in front of it. Workers ignore it: what it means is for the pool's own process to
+//! say. If that one does not handle it, it ends at once, and its workers with it: no task goes on, nothing that it would have
+//! done at its end is done. If it handles the signal (with a crate such as `ctrlc` or `signal-hook`, or `tokio::signal`), the tasks
+//! run on undisturbed, and it may let them end ([`close`](Pool::close), then [`join`](Pool::join)) or not
+//! ([`terminate`](Pool::terminate), from any thread); tasks may ask [`task::should_stop`] on the way. A task that wants the signal
+//! itself sets a handler of its own.
 #![forbid(unsafe_code)]
 #![allow(clippy::needless_doctest_main, reason = "the place of `init` in `main` is the point")]
 

@@ -89,6 +89,17 @@ impl Options {
 impl<T> Queue<T> {
     /// Makes a queue that is limited by memory only.
     ///
+    /// The type of its messages is known from what it is passed to, or from a value that is got. What is put does not tell it,
+    /// since a borrowed form will do (a `str` for a `String`): where the compiler asks for an annotation, write it here.
+    ///
+    /// ```
+    /// use mp_queue::Queue;
+    ///
+    /// let queue = Queue::<String>::new()?;
+    /// queue.put("hello")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`RegionError`] if there is no shared memory or no descriptor.
     pub fn new() -> Result<Self, RegionError> {

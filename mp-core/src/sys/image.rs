@@ -5,7 +5,7 @@
 //! distance only if it leads to such a mark for the expected type. So no bytes, however wrong, make it jump elsewhere.
 #![allow(unsafe_code)]
 
-use std::{any::TypeId, ops::Range, ptr::NonNull, sync::OnceLock};
+use std::{any::TypeId, marker::PhantomData, ops::Range, ptr::NonNull, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -127,17 +127,24 @@ impl<T: Copy + Sync + 'static> Landing<T> {
     }
 }
 
+/// Whether a function captures nothing, which only its size says, and only when code is made for it.
+pub struct Captures<F>(PhantomData<F>);
+
+impl<F> Captures<F> {
+    /// A build fails where this is named for a function of another kind, and says which line called the one who named it.
+    pub const NOTHING: () = assert!(
+        size_of::<F>() == 0,
+        "a function for another process must capture nothing, not even by `move`, and be no function pointer: pass what it needs \
+         to it as an argument, and name the function itself"
+    );
+}
+
 /// The one value of a function item or of a closure that captures nothing.
 ///
 /// The caller knows that such a value was made before, in the process that named the function: the type alone says
 /// everything, and `Copy` says that a second one may exist.
 pub(crate) fn conjure<F: Copy + 'static>() -> F {
-    const {
-        assert!(
-            size_of::<F>() == 0,
-            "a function for another process must capture nothing: pass state to it as an argument"
-        );
-    }
+    let () = Captures::<F>::NOTHING;
     // SAFETY: F has no size, so a read from a dangling, aligned pointer reads nothing; a value of F exists in the program
     // (the caller got one) and F is Copy, so making another breaks no promise of the type.
     unsafe { NonNull::<F>::dangling().read() }

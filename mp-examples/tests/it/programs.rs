@@ -58,6 +58,20 @@ fn monitor() {
     assert!(!text.contains('\u{1b}'), "no table is drawn over another where there is no terminal: {text}");
 }
 
+/// The first of the two commands of the README: its stations, and no more lines than fit a screen.
+#[test]
+fn tour() {
+    let (text, summary) = output(&mut Command::new(env!("CARGO_BIN_EXE_mp-examples")));
+    for station in ["pool", "process", "queue", "pipe", "lock", "tree_hash"] {
+        assert!(text.contains(&format!("== {station}: ")), "{text}");
+    }
+    let (_, hashes) = text.split_once("every file of this workspace\n").unwrap();
+    assert_eq!(hashes.lines().count(), 11, "{text}");
+    assert!(hashes.contains("  ./.ci/package\n"), "{text}");
+    let files: u64 = summary.split(" files, ").next().unwrap().parse().unwrap();
+    assert!(hashes.contains(&format!("... and {} more: ", files - 10)), "{text}\n{summary}");
+}
+
 fn odd_tree(root: &Path) {
     let deep = root.join("a directory").join("b");
     fs::create_dir_all(&deep).unwrap();
