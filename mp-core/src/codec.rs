@@ -31,7 +31,12 @@ impl Flavor for Append<'_> {
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.reserve(bytes.len())?;
-        self.0.extend_from_slice(bytes);
+        if bytes.len() < 16 {
+            // A number, most likely. To read again in one piece what was just written byte by byte makes the CPU wait.
+            bytes.iter().for_each(|byte| self.0.push(*byte));
+        } else {
+            self.0.extend_from_slice(bytes);
+        }
         Ok(())
     }
 

@@ -162,22 +162,25 @@ pub fn encode_each<'a, T: Serialize + 'a>(
     buffer: &mut Vec<u8>,
     mut each: impl FnMut(usize, Vec<Handle>),
 ) -> Result<(), EncodeError> {
-    OUTGOING.with(Transfers::open);
-    let close = CloseOutgoing;
-    let mut result = Ok(());
-    for item in items {
-        result = codec::append(item, buffer);
-        if result.is_err() {
-            break;
+    // Looked for once, and not for each item.
+    OUTGOING.with(|open| {
+        open.open();
+        let close = CloseOutgoing;
+        let mut result = Ok(());
+        for item in items {
+            result = codec::append(item, buffer);
+            if result.is_err() {
+                break;
+            }
+            let handles = open.if_begun(|transfer| std::mem::take(&mut transfer.handles));
+            each(buffer.len(), handles.unwrap_or_default());
         }
-        let handles = OUTGOING.with(|open| open.if_begun(|transfer| std::mem::take(&mut transfer.handles)));
-        each(buffer.len(), handles.unwrap_or_default());
-    }
-    let transfer = OUTGOING.with(|open| open.if_begun(std::mem::take)).unwrap_or_default();
-    drop(close);
-    result.map_err(|error| EncodeError {
-        type_name: type_name::<T>(),
-        cause: transfer.cause.unwrap_or_else(|| error.to_string()),
+        let transfer = open.if_begun(std::mem::take).unwrap_or_default();
+        drop(close);
+        result.map_err(|error| EncodeError {
+            type_name: type_name::<T>(),
+            cause: transfer.cause.unwrap_or_else(|| error.to_string()),
+        })
     })
 }
 
@@ -207,6 +210,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T,
 ///
 /// # Errors
 /// As for [`decode`].
+#[inline]
 pub fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
     postcard::take_from_bytes(bytes)
         .map_err(|error| DecodeError { type_name: type_name::<T>(), cause: error.to_string() })

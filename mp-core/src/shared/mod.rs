@@ -7,6 +7,7 @@
 #![doc = include_str!("README.md")]
 
 mod arena;
+mod aside;
 mod bell;
 #[cfg(all(test, mp_loom))]
 mod bell_models;

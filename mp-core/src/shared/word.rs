@@ -9,7 +9,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::gate::{Gate, GateError};
+use super::{
+    aside,
+    gate::{Gate, GateError},
+};
 use crate::{
     kill_points::kill_point,
     sync::{AtomicU32, Ordering, futex},
@@ -231,17 +234,19 @@ impl Word {
         slice: Option<Duration>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<R, TimedOut> {
-        let seen = self.count();
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(TimedOut);
-        }
-        if self.spin(seen)
-            && let Some(found) = look()
-        {
-            return Ok(found);
+        // The first change may be an old one: what it tells of was found before it was made.
+        const SPINS: u32 = if cfg!(mp_loom) { 1 } else { 2 };
+        for _ in 0..SPINS {
+            let seen = self.count();
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(TimedOut);
+            }
+            if !self.spin(seen) {
+                break;
+            }
         }
         self.sleep(deadline, slice, look)
     }
@@ -254,10 +259,12 @@ impl Word {
     }
 
     /// Waits a little for the count to leave `seen`, if whoever changes it runs on another CPU than this thread; whether
-    /// it has left.
+    /// it has left. One that finds its partner on its own CPU time and again may move to another, by which it spends some
+    /// microseconds.
     #[must_use]
     pub fn spin(&self, seen: u32) -> bool {
-        if !self.changed_elsewhere() {
+        let cpu = futex::current_cpu();
+        if self.cpu.load(Ordering::Relaxed) == cpu && (self.count() != seen || !aside::waits_on(cpu, SPIN)) {
             return self.count() != seen;
         }
         let start = Instant::now();

@@ -143,7 +143,10 @@ impl Engine {
     pub(crate) fn seal(&self, job: &Arc<Job>, total: usize) {
         let mut table = self.table.lock();
         job.seal(total);
-        table.news.push(Arc::clone(job));
+        // Nobody else can have seen its end before.
+        if job.finished() || job.options.progress.is_some() {
+            table.news.push(Arc::clone(job));
+        }
         self.after(table);
     }
 
@@ -334,8 +337,11 @@ pub(crate) struct Reading<'a>(&'a Engine);
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        self.0.table.lock().end_reading();
-        self.0.ring();
+        let awaited = self.0.table.lock().end_reading();
+        // Not for nothing: the bell tells by the CPU of its last change whether it pays to spin.
+        if awaited {
+            self.0.ring();
+        }
     }
 }
 

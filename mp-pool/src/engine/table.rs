@@ -152,8 +152,10 @@ impl<C: Crew> Table<C> {
         Ok(())
     }
 
-    pub(super) fn end_reading(&mut self) {
+    /// A call has read its input; whether somebody may wait for that, who waits for the end of everything.
+    pub(super) fn end_reading(&mut self) -> bool {
         self.reading -= 1;
+        !matches!(self.phase, Phase::Running)
     }
 
     /// Whether nothing is left to do; a closed pool takes nothing more from then on.

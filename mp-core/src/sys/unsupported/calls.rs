@@ -247,7 +247,7 @@ pub mod thread {
         process::{Pid, getpid},
     };
 
-    #[derive(Debug, Clone)]
+    #[derive(Debug, Clone, Copy)]
     pub struct CpuSet(());
 
     impl CpuSet {
@@ -259,6 +259,8 @@ pub mod thread {
         }
 
         pub fn set(&mut self, _: usize) {}
+
+        pub fn unset(&mut self, _: usize) {}
 
         pub fn count(&self) -> u32 {
             0

@@ -1,0 +1,169 @@
+//! Stepping aside: two that take turns each get a CPU of their own.
+//!
+//! A scheduler may leave whoever is woken on the CPU of the one that woke it, also when another CPU is idle. Two that
+//! exchange messages then never find each other at work: each exchange is two sleeps and two switches, some microseconds,
+//! where two that run side by side only look at a word for a while, less than a microsecond. So a thread that waits again
+//! and again, for moments only, for changes that are made on its own CPU leaves this CPU to its partner if another one is
+//! idle: it takes the CPU out of its affinity and puts it in again at once. The first of these calls moves the thread,
+//! after the second it stays where it is for as long as it does not sleep.
+//!
+//! Where that does no good for long, it is done less and less often. Between the two calls nothing runs on this thread but
+//! handlers of signals. If somebody sets the thread's affinity from outside just then, the second call undoes that.
+
+use std::{
+    cell::Cell,
+    fs,
+    time::{Duration, Instant},
+};
+
+use crate::os::{self, thread::CpuSet};
+
+/// After so many waits it is seen how long they took.
+const WAITS: u32 = 16;
+/// How long a thread stays where it is afterwards, at least and at most.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(2);
+/// If it is to step aside again within so many times the pause before, the next pause is twice as long.
+const WORTH: u32 = 4;
+
+/// What a thread knows of its waits for changes that were made on its own CPU.
+#[derive(Clone, Copy)]
+struct Waits {
+    count: u32,
+    /// When the first of them was.
+    first: Instant,
+    /// When it stepped aside last, and for how long that is to do.
+    stepped: Instant,
+    pause: Duration,
+}
+
+thread_local! {
+    static HERE: Cell<Option<Waits>> = const { Cell::new(None) };
+}
+
+/// Notes that this thread is about to wait for a change by one that was on `cpu` last, as is the thread itself; whether it
+/// has stepped aside. It may, if waits follow each other so fast that, side by side, both would find each other while they
+/// spin for `spin`.
+pub(super) fn waits_on(cpu: u32, spin: Duration) -> bool {
+    // The models know no time, and no CPUs.
+    if cfg!(mp_loom) {
+        return false;
+    }
+    let mut waits = HERE.get().unwrap_or_else(Waits::new);
+    let stepped = waits.are_quick(spin) && waits.step(Instant::now(), || is_idle(cpu) && leave(cpu));
+    HERE.set(Some(waits));
+    stepped
+}
+
+impl Waits {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { count: 0, first: now, stepped: now, pause: Duration::ZERO }
+    }
+
+    /// Counts a wait; whether it is the last of some that followed each other fast.
+    fn are_quick(&mut self, spin: Duration) -> bool {
+        self.count += 1;
+        if self.count < WAITS {
+            return false;
+        }
+        let now = Instant::now();
+        let took = now - self.first;
+        (self.count, self.first) = (0, now);
+        took < spin * WAITS
+    }
+
+    /// Steps aside by `leave`, unless the last step was a moment ago; whether it has.
+    fn step(&mut self, now: Instant, leave: impl FnOnce() -> bool) -> bool {
+        let since = now - self.stepped;
+        if since < self.pause {
+            return false;
+        }
+        let left = leave();
+        let again = left && since < WORTH * self.pause;
+        self.pause = if again { (2 * self.pause).min(LONGEST) } else { SHORTEST };
+        self.stepped = now;
+        left
+    }
+}
+
+/// Whether one of this thread's CPUs is idle: whether on the whole machine fewer threads run than the thread has CPUs.
+fn is_idle(cpu: u32) -> bool {
+    let Ok(own) = os::thread::sched_getaffinity(None) else { return false };
+    if own.count() < 2 || cpu as usize >= CpuSet::MAX_CPU {
+        return false;
+    }
+    // `0.20 0.18 0.12 1/80 11206`: the fourth number.
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let running = load.split([' ', '/']).nth(3).and_then(|running| running.parse::<u32>().ok());
+    running.is_some_and(|running| running < own.count())
+}
+
+/// Moves this thread to another of its CPUs than `cpu`; whether there is one.
+fn leave(cpu: u32) -> bool {
+    let Ok(own) = os::thread::sched_getaffinity(None) else { return false };
+    let mut others = own;
+    others.unset(cpu as usize);
+    if others.count() == 0 || os::thread::sched_setaffinity(None, &others).is_err() {
+        return false;
+    }
+    if os::thread::sched_setaffinity(None, &own).is_err() {
+        // All of them were taken away meanwhile. Of all CPUs that there are the kernel takes those that may be had.
+        let mut all = CpuSet::new();
+        (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+        let _ = os::thread::sched_setaffinity(None, &all);
+    }
+    true
+}
+
+#[cfg(all(test, target_os = "linux", not(any(mp_loom, mp_unsupported))))]
+mod tests {
+    use super::*;
+    use crate::sync::futex;
+
+    #[test]
+    fn one_that_leaves_its_cpu_may_use_it_as_before() {
+        // Its affinity is this thread's own.
+        let own = os::thread::sched_getaffinity(None).unwrap();
+        let here = futex::current_cpu();
+        assert_eq!(leave(here), own.count() > 1);
+        assert_eq!(os::thread::sched_getaffinity(None).unwrap(), own);
+    }
+
+    #[test]
+    fn one_with_a_single_cpu_stays() {
+        let stay = || {
+            let here = futex::current_cpu();
+            let mut single = CpuSet::new();
+            single.set(here as usize);
+            os::thread::sched_setaffinity(None, &single).unwrap();
+            assert!(!is_idle(here));
+            assert!(!leave(here));
+            assert_eq!(os::thread::sched_getaffinity(None).unwrap(), single);
+        };
+        std::thread::spawn(stay).join().unwrap();
+    }
+
+    #[test]
+    fn steps_that_do_no_good_become_rare() {
+        let mut waits = Waits::new();
+        let begin = waits.stepped;
+        let mut steps = 0;
+        for millisecond in 0..10_000 {
+            steps += u32::from(waits.step(begin + Duration::from_millis(millisecond), || true));
+        }
+        // At 0, 10, 30, 70, ... 2550 ms, then every 2 s.
+        assert_eq!(steps, 12);
+        assert!(waits.step(begin + Duration::from_secs(100), || true));
+        assert_eq!(waits.pause, SHORTEST);
+    }
+
+    #[test]
+    fn only_waits_that_follow_each_other_fast_count() {
+        let mut waits = Waits::new();
+        let spin = Duration::from_secs(60);
+        let quick = (0..2 * WAITS).filter(|_| waits.are_quick(spin)).count();
+        assert_eq!(quick, 2);
+        assert!((0..2 * WAITS).all(|_| !waits.are_quick(Duration::ZERO)));
+    }
+}
