@@ -194,15 +194,18 @@ impl Wake for Count {
     }
 }
 
-/// The smallest executor.
-fn block_on<F: Future + Unpin>(mut future: F) -> (F::Output, usize) {
+/// The smallest executor; calls `pending` whenever there is nothing yet.
+fn block_on<F: Future + Unpin>(mut future: F, pending: impl Fn()) -> (F::Output, usize) {
     let count = Arc::new(Count(AtomicUsize::new(0), thread::current()));
     let waker = Waker::from(Arc::clone(&count));
     let mut context = Context::from_waker(&waker);
     loop {
         match std::pin::Pin::new(&mut future).poll(&mut context) {
             Poll::Ready(output) => return (output, count.0.load(Ordering::SeqCst)),
-            Poll::Pending => thread::park(),
+            Poll::Pending => {
+                pending();
+                thread::park();
+            }
         }
     }
 }
@@ -211,15 +214,17 @@ fn block_on<F: Future + Unpin>(mut future: F) -> (F::Output, usize) {
 fn a_handle_is_a_future_and_wakes_its_task() {
     test_init!();
     let pool = Pool::with_workers(2).unwrap();
-    let slow = |x: u64| {
-        thread::sleep(Duration::from_millis(50));
+    let awaited = Event::new().unwrap();
+    let once_awaited = |awaited: &Event, x: u64| {
+        awaited.wait();
         x * x
     };
-    let (result, wakes) = block_on(pool.map_async(slow, 0..4).unwrap());
+    let handle = pool.call().context(&awaited).unwrap().map_async(once_awaited, 0..4).unwrap();
+    let (result, wakes) = block_on(handle, || awaited.set().unwrap());
     assert_eq!(result.unwrap(), [0, 1, 4, 9]);
     assert_eq!(wakes, 1);
     let (result, _) =
-        block_on(pool.apply_async(|| std::process::exit(4), ()).map(|h: Handle<()>| h).unwrap());
+        block_on(pool.apply_async(|| std::process::exit(4), ()).map(|h: Handle<()>| h).unwrap(), || ());
     assert!(matches!(result, Err(Error::Task(TaskError::WorkerDied { .. }))));
 }
 

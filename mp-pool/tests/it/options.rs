@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_lock::Value;
+use mp_lock::{Event, Value};
 use mp_pool::{Error, Pool, TaskError, task, test_init};
 
 const LONG: Duration = Duration::from_secs(600);
@@ -272,18 +272,16 @@ fn progress_is_told_and_may_panic() {
 fn a_reader_may_give_up_on_one_result_and_go_on() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
-    let mut results = pool
-        .imap(
-            |x: u32| {
-                if x == 1 {
-                    thread::sleep(Duration::from_millis(300));
-                }
-                x
-            },
-            0..3,
-        )
-        .unwrap();
+    let go_on = Event::new().unwrap();
+    let late = |go_on: &Event, x: u32| {
+        if x == 1 {
+            go_on.wait();
+        }
+        x
+    };
+    let mut results = pool.call().context(&go_on).unwrap().imap(late, 0..3).unwrap();
     assert_eq!(results.next().unwrap().unwrap(), 0);
     assert!(matches!(results.next_timeout(Duration::from_millis(5)), Some(Err(Error::TimedOut))));
+    go_on.set().unwrap();
     assert_eq!(results.map(Result::unwrap).collect::<Vec<_>>(), [1, 2]);
 }
