@@ -24,6 +24,9 @@ use crate::{
 ///
 /// Dropping it changes nothing: the call goes on. It is also a [`Future`], for any executor.
 ///
+/// It belongs to the process of the pool. In one that was forked from it there is no result and will be none: whatever would give
+/// one is [`Error::OtherProcess`], the waits return at once, and callbacks are not called.
+///
 /// ```
 /// # mp_pool::test_init!();
 /// use mp_pool::Pool;
@@ -128,6 +131,7 @@ impl<T> Handle<T> {
     /// # Errors
     /// What went wrong with the call; [`Error::AlreadyTaken`] if the result was taken before.
     pub fn get(&self) -> Result<T, Error> {
+        self.engine.check_process()?;
         self.wait();
         self.shared.take(None)
     }
@@ -137,6 +141,7 @@ impl<T> Handle<T> {
     /// # Errors
     /// [`Error::TimedOut`]; else as [`get`](Self::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
+        self.engine.check_process()?;
         let deadline = Instant::now().checked_add(timeout);
         if self.wait_until(deadline) { self.shared.take(deadline) } else { Err(Error::TimedOut) }
     }
@@ -230,6 +235,9 @@ impl<T: Send + 'static> Handle<T> {
     }
 
     fn when_finished(self, callback: impl FnOnce(Result<&T, &Error>) + Send + 'static) -> Self {
+        if self.engine.check_process().is_err() {
+            return self;
+        }
         let shared = Arc::clone(&self.shared);
         let callback = Box::new(move || shared.lend(|result| callback(result.as_ref())));
         match self.shared.job.when_finished(callback) {
@@ -244,6 +252,9 @@ impl<T> Future for Handle<T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Err(error) = self.engine.check_process() {
+            return Poll::Ready(Err(error));
+        }
         if self.shared.job.watch(context.waker()) {
             self.engine.hurry();
             Poll::Pending

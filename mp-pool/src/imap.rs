@@ -29,6 +29,8 @@ const AHEAD: usize = 16;
 ///
 /// The error of a task is an item like any other, after which the results go on.
 ///
+/// In a process that was forked from that of the pool it ends with [`Error::OtherProcess`].
+///
 /// Dropping it reads no more of the input; tasks that were submitted run to their end.
 pub struct Imap<I, R> {
     engine: Arc<Engine>,
@@ -142,6 +144,9 @@ where
     }
 
     fn next_until(&mut self, deadline: Option<Instant>) -> Option<Result<R, Error>> {
+        if let Err(error) = self.engine.check_process() {
+            return (!std::mem::replace(&mut self.over, true)).then_some(Err(error));
+        }
         loop {
             let seen = self.job.ended();
             if let Some(result) = self.take() {

@@ -308,7 +308,7 @@ impl Pool {
         Ok(result)
     }
 
-    /// What the pool did so far: per worker and in all how many tasks, how busy, how much waiting, how many bytes; the slowest tasks;
+    /// What the pool did so far (nothing, in a process that was forked from the pool's): per worker and in all how many tasks, how busy, how much waiting, how many bytes; the slowest tasks;
     /// a warning if the workers mostly wait. Its `Display` is a table. What a worker is at counts when it has been answered.
     ///
     /// ```

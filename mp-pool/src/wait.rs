@@ -26,6 +26,13 @@ pub struct Parts<'a> {
     job: &'a Arc<Job>,
 }
 
+impl Parts<'_> {
+    /// Whether the result is there, in this process.
+    fn finished(self) -> bool {
+        self.job.finished() && self.engine.check_process().is_ok()
+    }
+}
+
 impl<T> sealed::Sealed for Handle<T> {}
 
 impl<T> Waitable for Handle<T> {
@@ -35,7 +42,7 @@ impl<T> Waitable for Handle<T> {
 }
 
 /// Waits until at least one of `handles` has its result, at most for `timeout` (`None`: for ever), and returns the positions of all
-/// that have; none after the time-out. Python: `concurrent.futures.wait(return_when=FIRST_COMPLETED)`.
+/// that have; none after the time-out. Returns at once where one can never have it, in a process that was forked from its pool's. Python: `concurrent.futures.wait(return_when=FIRST_COMPLETED)`.
 ///
 /// ```
 /// # mp_pool::test_init!();
@@ -50,10 +57,11 @@ impl<T> Waitable for Handle<T> {
 #[must_use]
 pub fn wait_any(handles: &[&dyn Waitable], timeout: Option<Duration>) -> Vec<usize> {
     wait(handles, timeout, &|finished| finished > 0);
-    handles.iter().enumerate().filter(|(_, handle)| handle.parts().job.finished()).map(|(at, _)| at).collect()
+    handles.iter().enumerate().filter(|(_, handle)| handle.parts().finished()).map(|(at, _)| at).collect()
 }
 
-/// Waits until all of `handles` have their results, at most for `timeout` (`None`: for ever); whether they have. Python:
+/// Waits until all of `handles` have their results, at most for `timeout` (`None`: for ever); whether they have. Returns at once where
+/// one can never have it, in a process that was forked from its pool's. Python:
 /// `concurrent.futures.wait()`.
 ///
 /// ```
@@ -81,8 +89,11 @@ impl Wake for Unpark {
 
 fn wait(handles: &[&dyn Waitable], timeout: Option<Duration>, enough: &dyn Fn(usize) -> bool) -> bool {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let done = || enough(handles.iter().filter(|handle| handle.parts().job.finished()).count());
+    let done = || enough(handles.iter().filter(|handle| handle.parts().finished()).count());
     let Some(first) = handles.first() else { return done() };
+    if handles.iter().any(|handle| handle.parts().engine.check_process().is_err()) {
+        return done();
+    }
     let engine = first.parts().engine;
     if handles.iter().all(|handle| Arc::ptr_eq(handle.parts().engine, engine)) {
         return engine.wait(deadline, &done);

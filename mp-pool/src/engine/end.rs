@@ -15,6 +15,9 @@ const TOLD: Duration = Duration::from_secs(1);
 
 impl Engine {
     pub(crate) fn close(&self) {
+        if self.check_process().is_err() {
+            return;
+        }
         let mut table = self.table.lock();
         if matches!(table.phase, Phase::Running) {
             table.phase = Phase::Closed;

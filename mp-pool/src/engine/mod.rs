@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mp_core::os::own_pid;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use self::clerk::Underway;
@@ -88,7 +89,7 @@ impl Engine {
             threads: Mutex::default(),
             settings,
             born: Instant::now(),
-            pid: std::process::id(),
+            pid: own_pid(),
         });
         let keeper = Arc::clone(&engine);
         let thread = thread::Builder::new()
@@ -114,8 +115,8 @@ impl Engine {
     }
 
     /// Whether this is the process that has the workers. In another no lock may be taken: who had it may be missing.
-    fn check_process(&self) -> Result<(), Error> {
-        if self.pid == std::process::id() { Ok(()) } else { Err(Error::OtherProcess { pid: self.pid }) }
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        if self.pid == own_pid() { Ok(()) } else { Err(Error::OtherProcess { pid: self.pid }) }
     }
 
     /// Whether a call may begin.
@@ -172,6 +173,9 @@ impl Engine {
     }
 
     pub(crate) fn cancel(&self, job: &Arc<Job>) {
+        if self.check_process().is_err() {
+            return;
+        }
         let mut table = self.table.lock();
         table.cancel(job, Instant::now());
         table.kick = true;
@@ -246,8 +250,12 @@ impl Engine {
         any
     }
 
-    /// Waits until `done`, at most until `deadline`; whether it is. Collects meanwhile, unless somebody else does.
+    /// Waits until `done`, at most until `deadline`; whether it is. Collects meanwhile, unless somebody else does. In a forked process
+    /// it is not, and will not be.
     pub(crate) fn wait(&self, deadline: Option<Instant>, done: &dyn Fn() -> bool) -> bool {
+        if self.check_process().is_err() {
+            return false;
+        }
         loop {
             if done() {
                 return true;
@@ -320,6 +328,9 @@ impl Engine {
     }
 
     pub(crate) fn insights(&self) -> Insights {
+        if self.check_process().is_err() {
+            return Insights::default();
+        }
         // What has come and nobody has collected counts as well.
         self.turn();
         let table = self.table.lock();
@@ -327,6 +338,9 @@ impl Engine {
     }
 
     pub(crate) fn take_ends(&self) -> Vec<(Arc<WorkerName>, ExitResult)> {
+        if self.check_process().is_err() {
+            return Vec::new();
+        }
         self.table.lock().crew.take_ends()
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mp_lock::Event;
-use mp_pool::{Error, Pool, TaskError, task, test_init};
+use mp_pool::{Error, Pool, TaskError, task, test_init, wait_all, wait_any};
 use rustix::process::{getpid, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -241,6 +241,50 @@ fn fork_a_pool() -> bool {
         drop(copy);
     });
     refused.unwrap() && pool.unwrap().apply(std::process::id, ()).unwrap() == worker
+}
+
+/// Whether handles and results in a forked process are refused, whatever has become of their calls, and go on where they belong.
+fn fork_handles() -> bool {
+    let pool = Pool::with_workers(1).unwrap();
+    let go = Event::new().unwrap();
+    let wait = |go: Event, x: u32| {
+        wait_for(&go);
+        x
+    };
+    let done = pool.apply_async(square, (3,)).unwrap();
+    done.wait();
+    let mut running = pool.apply_async(wait, (go.clone(), 7)).unwrap();
+    let mut results = pool.imap(square, 0..3).unwrap();
+    let refused = mp_core::kill_points::fork_and(|| {
+        let refused = |error: Error| matches!(error, Error::OtherProcess { .. });
+        assert!(refused(done.get().unwrap_err()) && refused(running.get().unwrap_err()));
+        assert!(refused(running.get_timeout(LONG).unwrap_err()));
+        running.wait();
+        assert!(!running.wait_timeout(LONG) && !running.ready() && done.successful().is_none());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let polled = std::pin::Pin::new(&mut running).poll(&mut context);
+        assert!(matches!(polled, std::task::Poll::Ready(Err(error)) if refused(error.clone())));
+        assert!(wait_any(&[&done, &running], None).is_empty() && !wait_all(&[&done], None));
+        assert!(
+            results.next().is_some_and(|result| refused(result.unwrap_err())) && results.next().is_none()
+        );
+        running.cancel();
+        results.cancel();
+        pool.close();
+        assert!(pool.insights().workers.is_empty() && pool.exit_results::<u32>().is_empty());
+    });
+    go.set().unwrap();
+    let results: Result<Vec<_>, _> = results.collect();
+    refused.unwrap()
+        && done.get().unwrap() == 9
+        && running.get().unwrap() == 7
+        && results.unwrap() == [0, 1, 4]
+}
+
+#[test]
+fn handles_in_a_forked_process_wait_for_nothing() {
+    test_init!();
+    assert!(ends(|| mp_core::spawn(fork_handles, ()).unwrap().join().unwrap()));
 }
 
 #[test]
