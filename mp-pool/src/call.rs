@@ -1,22 +1,21 @@
 //! Calls, and what may be said about one.
 
+mod ends;
 mod submit;
-pub(crate) mod with;
+mod task;
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use mp_core::{call::Function, transfer};
+use mp_core::transfer;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::submit::submit_items;
-use self::with::CallWith;
+pub use self::task::{TaskFunction, With};
 use crate::{
     engine::Engine,
-    error::{Error, TaskError},
-    handle::{self, Handle},
-    imap::Imap,
+    error::Error,
     job::{Context, Options, Progress},
-    worker::{self, Packed},
+    worker::Packed,
 };
 
 /// A call to a pool, with what is to be different about it; made by [`Pool::call`](crate::Pool::call), ended by `map`, `apply` and
@@ -37,18 +36,23 @@ use crate::{
 /// assert_eq!(lengths, [1, 2]);
 /// # Ok::<(), mp_pool::Error>(())
 /// ```
+///
+/// `C` says whether its tasks share a [context](Self::context), and of which type: [`With`] it, or `()`.
 #[must_use = "nothing is called before `map`, `apply` or the like"]
-#[derive(Clone)]
-pub struct Call<'p> {
+pub struct Call<'p, C = ()> {
     engine: &'p Arc<Engine>,
     options: Options,
+    context: Option<Arc<Context>>,
+    types: PhantomData<fn(C)>,
 }
 
 impl<'p> Call<'p> {
     pub(crate) fn new(engine: &'p Arc<Engine>) -> Self {
-        Self { engine, options: Options::default() }
+        Self { engine, options: Options::default(), context: None, types: PhantomData }
     }
+}
 
+impl<'p, C> Call<'p, C> {
     /// How many tasks a worker gets at once; by default what fits the number of tasks and the time that they take. Python:
     /// `chunksize`.
     pub fn chunk_size(mut self, size: NonZeroUsize) -> Self {
@@ -58,7 +62,7 @@ impl<'p> Call<'p> {
 
     /// How long each task may take. Then it is told to stop ([`task::should_stop`](crate::task::should_stop)); if it has not
     /// ended after the [grace](Self::grace), its worker is killed and replaced, and the task's result is
-    /// [`TaskError::TimedOut`]. A task that ends within the grace has the result that it returns.
+    /// [`TaskError::TimedOut`](crate::TaskError::TimedOut). A task that ends within the grace has the result that it returns.
     ///
     /// ```
     /// # mp_pool::test_init!();
@@ -156,9 +160,11 @@ impl<'p> Call<'p> {
     pub fn progress_bar(self, label: impl Into<String>) -> Self {
         self.progress(crate::progress::bar(label.into()))
     }
+}
 
-    /// A value for all tasks of the call, of which the function gets a reference in front of its item. It is encoded once, and sent
-    /// and decoded once for each worker.
+impl<'p> Call<'p> {
+    /// A value for all tasks of the call, of which the function gets a reference in front of its arguments. It is encoded once, and
+    /// sent and decoded once for each worker.
     ///
     /// ```
     /// # mp_pool::test_init!();
@@ -172,12 +178,14 @@ impl<'p> Call<'p> {
     /// let table = vec!["zero".to_owned(), "one".to_owned()];
     /// let words = pool.call().context(&table)?.map(lookup, [1, 7])?;
     /// assert_eq!(words, [Some("one".to_owned()), None]);
+    /// let more = |table: &Vec<String>, from: usize, to: usize| table[from..to].join(" ");
+    /// assert_eq!(pool.call().context(&table)?.apply(more, (0, 2))?, "zero one");
     /// # Ok::<(), mp_pool::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::Share`] if it cannot be encoded.
-    pub fn context<C>(self, context: &C) -> Result<CallWith<'p, C>, Error>
+    pub fn context<C>(self, context: &C) -> Result<Call<'p, With<C>>, Error>
     where
         C: Serialize + DeserializeOwned + 'static,
     {
@@ -186,163 +194,19 @@ impl<'p> Call<'p> {
         let parcel = transfer::encode(context)?;
         let id = COUNT.fetch_add(1, Ordering::Relaxed).max(1);
         let packed = Packed { bytes: parcel.bytes, handles: parcel.handles };
-        Ok(CallWith {
-            call: self,
-            context: Arc::new(Context { id, packed }),
-            types: std::marker::PhantomData,
-        })
-    }
-
-    /// See [`Pool::apply`](crate::Pool::apply).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn apply<F, Args, R>(self, function: F, args: Args) -> Result<R, Error>
-    where
-        F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        let job = self.submit(worker::run_call::<F, Args>(), None, [args], false, |_| {})?;
-        self.engine.wait(None, &|| job.finished());
-        job.tell_progress();
-        handle::read_one(&job)
-    }
-
-    /// See [`Pool::apply_async`](crate::Pool::apply_async).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn apply_async<F, Args, R>(self, function: F, args: Args) -> Result<Handle<R>, Error>
-    where
-        F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        let job = self.submit(worker::run_call::<F, Args>(), None, [args], true, |_| {})?;
-        Ok(Handle::new(Arc::clone(self.engine), job, handle::read_one))
-    }
-
-    /// See [`Pool::map`](crate::Pool::map).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn map<F, T, R>(self, function: F, items: impl IntoIterator<Item = T>) -> Result<Vec<R>, Error>
-    where
-        F: Function<(T,), Output = R>,
-        T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.collect(worker::run_call::<F, (T,)>(), None, items)
-    }
-
-    /// See [`Pool::try_map`](crate::Pool::try_map).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn try_map<F, T, R>(
-        self,
-        function: F,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<Result<R, TaskError>>, Error>
-    where
-        F: Function<(T,), Output = R>,
-        T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.try_collect(worker::run_call::<F, (T,)>(), None, items)
-    }
-
-    /// See [`Pool::map_async`](crate::Pool::map_async).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn map_async<F, T, R>(
-        self,
-        function: F,
-        items: impl IntoIterator<Item = T>,
-    ) -> Result<Handle<Vec<R>>, Error>
-    where
-        F: Function<(T,), Output = R>,
-        T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.later(worker::run_call::<F, (T,)>(), None, items)
-    }
-
-    /// See [`Pool::starmap`](crate::Pool::starmap).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn starmap<F, Args, R>(
-        self,
-        function: F,
-        items: impl IntoIterator<Item = Args>,
-    ) -> Result<Vec<R>, Error>
-    where
-        F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.collect(worker::run_call::<F, Args>(), None, items)
-    }
-
-    /// See [`Pool::starmap_async`](crate::Pool::starmap_async).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn starmap_async<F, Args, R>(
-        self,
-        function: F,
-        items: impl IntoIterator<Item = Args>,
-    ) -> Result<Handle<Vec<R>>, Error>
-    where
-        F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.later(worker::run_call::<F, Args>(), None, items)
-    }
-
-    /// See [`Pool::imap`](crate::Pool::imap).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn imap<F, I, R>(self, function: F, items: I) -> Result<Imap<I::IntoIter, R>, Error>
-    where
-        I: IntoIterator,
-        F: Function<(I::Item,), Output = R>,
-        I::Item: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.stream(worker::run_call::<F, (I::Item,)>(), None, items, true)
-    }
-
-    /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
-    ///
-    /// # Errors
-    /// See there.
-    pub fn imap_unordered<F, I, R>(self, function: F, items: I) -> Result<Imap<I::IntoIter, R>, Error>
-    where
-        I: IntoIterator,
-        F: Function<(I::Item,), Output = R>,
-        I::Item: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        let _ = function;
-        self.stream(worker::run_call::<F, (I::Item,)>(), None, items, false)
+        let context = Some(Arc::new(Context { id, packed }));
+        Ok(Call { engine: self.engine, options: self.options, context, types: PhantomData })
     }
 }
 
-impl std::fmt::Debug for Call<'_> {
+impl<C> Clone for Call<'_, C> {
+    fn clone(&self) -> Self {
+        let Self { engine, ref options, ref context, types } = *self;
+        Self { engine, options: options.clone(), context: context.clone(), types }
+    }
+}
+
+impl<C> std::fmt::Debug for Call<'_, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }

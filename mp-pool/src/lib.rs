@@ -174,7 +174,7 @@ mod wait;
 mod worker;
 
 pub use builder::PoolBuilder;
-pub use call::{Call, with::CallWith};
+pub use call::{Call, TaskFunction, With};
 pub use error::{Error, TaskError};
 pub use handle::Handle;
 pub use imap::Imap;

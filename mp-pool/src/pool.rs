@@ -20,6 +20,16 @@ use crate::{
 /// Functions are function items, or closures that capture nothing; arguments and results are serde values, with handles in them if
 /// need be. A pool may be used by several threads, and inside of a worker.
 ///
+/// What it does, and so does each [`Call`] with something special about it:
+///
+/// | the function is called | and waited for | and left to a [`Handle`] |
+/// |---|---|---|
+/// | once | [`apply`](Self::apply) | [`apply_async`](Self::apply_async) |
+/// | with each item | [`map`](Self::map) | [`map_async`](Self::map_async) |
+/// | with each item, which is all its arguments | [`starmap`](Self::starmap) | [`starmap_async`](Self::starmap_async) |
+/// | the same, with a `Result` for each item | [`try_map`](Self::try_map), [`try_starmap`](Self::try_starmap) | [`try_map_async`](Self::try_map_async), [`try_starmap_async`](Self::try_starmap_async) |
+/// | with each item, which is read when it is needed | [`imap`](Self::imap), [`imap_unordered`](Self::imap_unordered) | |
+///
 /// The death of a worker concerns exactly the task that it worked on, which gets an error that names it, or is
 /// [tried again](Call::retries); the worker is replaced. A task that had ended, but whose result was lost with the worker, runs again,
 /// and so do tasks that waited behind: a task may run more than once when workers die, but its result comes once.
@@ -175,6 +185,23 @@ impl Pool {
         self.call().map_async(function, items)
     }
 
+    /// As [`Pool::try_map`], but returns when all items are submitted, with a [`Handle`] of all results.
+    ///
+    /// # Errors
+    /// As for [`Pool::apply_async`].
+    pub fn try_map_async<F, T, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<Handle<Vec<Result<R, TaskError>>>, Error>
+    where
+        F: Function<(T,), Output = R>,
+        T: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        self.call().try_map_async(function, items)
+    }
+
     /// As [`Pool::map`], for functions with several arguments: each item is the tuple of them. Python: `starmap()`.
     ///
     /// ```
@@ -214,6 +241,40 @@ impl Pool {
         R: Serialize + DeserializeOwned,
     {
         self.call().starmap_async(function, items)
+    }
+
+    /// As [`Pool::starmap`], with one result for each item, like [`Pool::try_map`].
+    ///
+    /// # Errors
+    /// As for [`Pool::try_map`].
+    pub fn try_starmap<F, Args, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = Args>,
+    ) -> Result<Vec<Result<R, TaskError>>, Error>
+    where
+        F: Function<Args, Output = R>,
+        Args: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        self.call().try_starmap(function, items)
+    }
+
+    /// As [`Pool::try_starmap`], but returns when all items are submitted, with a [`Handle`] of all results.
+    ///
+    /// # Errors
+    /// As for [`Pool::apply_async`].
+    pub fn try_starmap_async<F, Args, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = Args>,
+    ) -> Result<Handle<Vec<Result<R, TaskError>>>, Error>
+    where
+        F: Function<Args, Output = R>,
+        Args: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        self.call().try_starmap_async(function, items)
     }
 
     /// Calls `function` with each of `items`, which are read as they are needed, and gives the results in their order. Python:

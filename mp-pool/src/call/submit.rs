@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use mp_core::{call::Pointer, catch_panic};
+use mp_core::catch_panic;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Call;
+use super::{Call, task::Run};
 use crate::{
     batch,
     engine::Engine,
-    error::{Error, TaskError},
-    handle::{self, Handle, Reader},
+    error::Error,
+    handle::{Handle, Reader},
     imap::Imap,
-    job::{Context, End, Job},
-    worker::Runner,
+    job::{End, Job},
 };
 
 /// How many items of an input are read at once: few at first, so that workers begin early.
@@ -36,12 +35,15 @@ pub(crate) fn submit_items<T: Serialize>(engine: &Engine, job: &Arc<Job>, first:
     }
 }
 
-impl Call<'_> {
+impl<C> Call<'_, C> {
+    fn job(&self, run: Run, expected: usize) -> Arc<Job> {
+        Job::new(run.0, self.options.clone(), self.context.clone(), expected)
+    }
+
     /// Submits all of `items` as one job, and shows the job to `glance` now and then.
-    pub(super) fn submit<T: Serialize>(
+    fn submit<T: Serialize>(
         &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
+        run: Run,
         items: impl IntoIterator<Item = T>,
         later: bool,
         mut glance: impl FnMut(&Job),
@@ -49,7 +51,7 @@ impl Call<'_> {
         let engine = self.engine;
         let _reading = engine.begin_reading()?;
         let mut input = items.into_iter();
-        let job = Job::new(runner, self.options.clone(), context, input.size_hint().0);
+        let job = self.job(run, input.size_hint().0);
         // Progress is told by the clerk.
         if later || job.options.progress.is_some() {
             job.keep_underway(engine.underway()?);
@@ -77,51 +79,53 @@ impl Call<'_> {
         Ok(job)
     }
 
-    pub(super) fn collect<T: Serialize, R: DeserializeOwned>(
+    /// Reads the results as they come.
+    pub(super) fn all<T: Serialize, R: DeserializeOwned>(
         &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
+        run: Run,
         items: impl IntoIterator<Item = T>,
     ) -> Result<Vec<R>, Error> {
         let items = items.into_iter();
         let mut results = Reader::<R>::with_capacity(items.size_hint().0);
-        let job = self.submit(runner, context, items, false, |job| results.read(job))?;
+        let job = self.submit(run, items, false, |job| results.read(job))?;
         results.read_to_end(self.engine, &job);
         job.tell_progress();
         results.finish(&job)
     }
 
-    pub(super) fn try_collect<T: Serialize, R: DeserializeOwned>(
+    /// Waits until all have ended, then reads their results.
+    pub(super) fn now<T: Serialize, R>(
         &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
+        run: Run,
         items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<Result<R, TaskError>>, Error> {
-        let job = self.submit(runner, context, items, false, |_| {})?;
+        read: fn(&Job) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let job = self.submit(run, items, false, |_| {})?;
         self.engine.wait(None, &|| job.finished());
         job.tell_progress();
-        handle::try_read_all(&job)
+        read(&job)
     }
 
-    pub(super) fn later<T: Serialize, R: DeserializeOwned>(
+    /// Has a handle read the results.
+    pub(super) fn later<T: Serialize, R>(
         &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
+        run: Run,
         items: impl IntoIterator<Item = T>,
-    ) -> Result<Handle<Vec<R>>, Error> {
-        let job = self.submit(runner, context, items, true, |_| {})?;
-        Ok(Handle::new(Arc::clone(self.engine), job, handle::read_all))
+        read: fn(&Job) -> Result<R, Error>,
+    ) -> Result<Handle<R>, Error> {
+        let job = self.submit(run, items, true, |_| {})?;
+        Ok(Handle::new(Arc::clone(self.engine), job, read))
     }
 
+    /// Leaves it to the reader of the results to read the input.
     pub(super) fn stream<I: IntoIterator, R>(
         &self,
-        runner: Pointer<Runner>,
-        context: Option<Arc<Context>>,
+        run: Run,
         items: I,
         ordered: bool,
     ) -> Result<Imap<I::IntoIter, R>, Error> {
         self.engine.check_running()?;
-        let job = Job::new(runner, self.options.clone(), context, 0);
+        let job = self.job(run, 0);
         Imap::new(Arc::clone(self.engine), job, items.into_iter(), ordered)
     }
 }

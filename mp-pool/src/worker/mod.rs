@@ -23,7 +23,7 @@ use mp_core::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::run::{exit, initializer, run_call, run_call_with, try_initializer};
+pub(crate) use self::run::{exit, initializer, try_initializer};
 use crate::{
     local::{
         desk::{self, Desk},

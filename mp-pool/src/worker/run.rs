@@ -17,7 +17,7 @@ use mp_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Exit, Initializer, Runner, Session, Work};
+use super::{Exit, Initializer, Session, Work};
 use crate::{
     local::desk::{Item, Step},
     message::{Chunk, Failure, PART_HEAD, Part, Values, write_len},
@@ -31,43 +31,6 @@ const GATHERED: usize = 1 << 13;
 /// A claim, and a look at the clock, for so much work.
 const STRIDE: Duration = Duration::from_micros(50);
 const LONGEST_STRIDE: u32 = 1 << 10;
-
-/// Runs a chunk of calls of `F`.
-pub(crate) fn run_call<F, Args>() -> Pointer<Runner>
-where
-    F: Function<Args>,
-    Args: DeserializeOwned,
-    F::Output: Serialize,
-{
-    let run = const {
-        &Landing::new(
-            (|work| work.run(|_| Ok(()), |(), args: Args| call::conjure::<F, Args>().call(args))) as Runner,
-        )
-    };
-    Pointer(run)
-}
-
-/// Runs a chunk of calls of `F` with the context in front.
-pub(crate) fn run_call_with<F, C, T, R>() -> Pointer<Runner>
-where
-    F: for<'c> Function<(&'c C, T), Output = R>,
-    C: DeserializeOwned + 'static,
-    T: DeserializeOwned,
-    R: Serialize,
-{
-    let run = const {
-        &Landing::new(
-            (|work| {
-                let id = work.chunk.context;
-                work.run(
-                    |session| session.context::<C>(id),
-                    |context: &Rc<C>, item: T| call::conjure::<F, (&C, T)>().call((&**context, item)),
-                )
-            }) as Runner,
-        )
-    };
-    Pointer(run)
-}
 
 impl Session {
     fn context<C: DeserializeOwned + 'static>(&self, id: u32) -> Result<Rc<C>, String> {
@@ -120,7 +83,23 @@ impl Pace {
 }
 
 impl Work {
-    fn run<C, Args: DeserializeOwned, R: Serialize>(
+    /// Runs the chunk: calls of `call`.
+    pub(crate) fn run<Args: DeserializeOwned, R: Serialize>(self, call: impl Fn(Args) -> R) -> Vec<u8> {
+        self.run_in(|_| Ok(()), |(), args| call(args))
+    }
+
+    /// Runs the chunk: calls of `call` with the context in front.
+    pub(crate) fn run_with<C, Args, R>(self, call: impl Fn(&C, Args) -> R) -> Vec<u8>
+    where
+        C: DeserializeOwned + 'static,
+        Args: DeserializeOwned,
+        R: Serialize,
+    {
+        let id = self.chunk.context;
+        self.run_in(|session| session.context::<C>(id), |context, args| call(context, args))
+    }
+
+    fn run_in<C, Args: DeserializeOwned, R: Serialize>(
         mut self,
         context: impl FnOnce(&Session) -> Result<C, String>,
         call: impl Fn(&C, Args) -> R,

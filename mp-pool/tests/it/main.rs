@@ -8,6 +8,7 @@ mod builder;
 mod common;
 mod deaths;
 mod endless;
+mod ends;
 mod foreign;
 mod handles;
 mod helpers;
