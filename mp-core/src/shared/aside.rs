@@ -7,8 +7,8 @@
 //! idle: it takes the CPU out of its affinity and puts it in again at once. The first of these calls moves the thread,
 //! after the second it stays where it is for as long as it does not sleep.
 //!
-//! Where that does no good for long, it is done less and less often. Between the two calls nothing runs on this thread but
-//! handlers of signals. If somebody sets the thread's affinity from outside just then, the second call undoes that.
+//! Where that does no good, it is done less and less often. Between the two calls nothing runs on this thread but handlers
+//! of signals. If somebody sets the thread's affinity from outside just then, the second call undoes that.
 
 use std::{
     cell::Cell,
@@ -23,8 +23,8 @@ const WAITS: u32 = 16;
 /// How long a thread stays where it is afterwards, at least and at most.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(2);
-/// If it is to step aside again within so many times the pause before, the next pause is twice as long.
-const WORTH: u32 = 4;
+/// If fewer waits than this were over before the thread slept, since it stepped aside, the next pause is twice as long.
+const WORTH: u32 = 64;
 
 /// What a thread knows of its waits for changes that were made on its own CPU.
 #[derive(Clone, Copy)]
@@ -39,6 +39,14 @@ struct Waits {
 
 thread_local! {
     static HERE: Cell<Option<Waits>> = const { Cell::new(None) };
+    /// How many waits were over before this thread slept, since it stepped aside.
+    static FOUND: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Notes that a change was seen that was made on another CPU, and nobody had to sleep for it.
+#[inline]
+pub(super) fn found() {
+    FOUND.set(FOUND.get().saturating_add(1));
 }
 
 /// Notes that this thread is about to wait for a change by one that was on `cpu` last, as is the thread itself; whether it
@@ -50,7 +58,11 @@ pub(super) fn waits_on(cpu: u32, spin: Duration) -> bool {
         return false;
     }
     let mut waits = HERE.get().unwrap_or_else(Waits::new);
-    let stepped = waits.are_quick(spin) && waits.step(Instant::now(), || is_idle(cpu) && leave(cpu));
+    let stepped =
+        waits.are_quick(spin) && waits.step(Instant::now(), FOUND.get(), || is_idle(cpu) && leave(cpu));
+    if stepped {
+        FOUND.set(0);
+    }
     HERE.set(Some(waits));
     stepped
 }
@@ -73,15 +85,14 @@ impl Waits {
         took < spin * WAITS
     }
 
-    /// Steps aside by `leave`, unless the last step was a moment ago; whether it has.
-    fn step(&mut self, now: Instant, leave: impl FnOnce() -> bool) -> bool {
-        let since = now - self.stepped;
-        if since < self.pause {
+    /// Steps aside by `leave`, unless it has a moment ago; whether it has. `found` is what came of the last step.
+    fn step(&mut self, now: Instant, found: u32, leave: impl FnOnce() -> bool) -> bool {
+        if now - self.stepped < self.pause {
             return false;
         }
         let left = leave();
-        let again = left && since < WORTH * self.pause;
-        self.pause = if again { (2 * self.pause).min(LONGEST) } else { SHORTEST };
+        let in_vain = left && found < WORTH && !self.pause.is_zero();
+        self.pause = if in_vain { (2 * self.pause).min(LONGEST) } else { SHORTEST };
         self.stepped = now;
         left
     }
@@ -150,11 +161,11 @@ mod tests {
         let begin = waits.stepped;
         let mut steps = 0;
         for millisecond in 0..10_000 {
-            steps += u32::from(waits.step(begin + Duration::from_millis(millisecond), || true));
+            steps += u32::from(waits.step(begin + Duration::from_millis(millisecond), 0, || true));
         }
         // At 0, 10, 30, 70, ... 2550 ms, then every 2 s.
         assert_eq!(steps, 12);
-        assert!(waits.step(begin + Duration::from_secs(100), || true));
+        assert!(waits.step(begin + Duration::from_secs(12), WORTH, || true));
         assert_eq!(waits.pause, SHORTEST);
     }
 

@@ -271,6 +271,7 @@ impl Word {
         loop {
             for _ in 0..32 {
                 if self.count() != seen {
+                    aside::found();
                     return true;
                 }
                 std::hint::spin_loop();
