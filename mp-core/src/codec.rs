@@ -3,8 +3,12 @@
 //! One compact, non-self-describing format for everything that travels, because both ends are the same program (the
 //! fingerprint check of the start sees to that). The buffer belongs to the caller, so a loop of sends allocates once.
 
+mod told;
+
 use postcard::ser_flavors::Flavor;
 use serde::{Serialize, de::DeserializeOwned};
+
+use self::told::Telling;
 
 struct Append<'a>(&'a mut Vec<u8>);
 
@@ -47,21 +51,40 @@ impl Flavor for Append<'_> {
 
 /// Appends `value` to `buffer`; on failure the buffer is as long as before.
 #[inline]
-pub(crate) fn append<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> postcard::Result<()> {
+pub(crate) fn append<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), Failed> {
     let before = buffer.len();
-    let result = postcard::serialize_with_flavor(value, Append(buffer));
+    let result = postcard::serialize_with_flavor(&Telling(value), Append(buffer));
     if result.is_err() {
         buffer.truncate(before);
     }
-    result
+    result.map_err(Failed)
 }
 
 /// Reads one value that must fill `bytes` to the end.
 #[inline]
-pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> postcard::Result<T> {
-    match postcard::take_from_bytes(bytes)? {
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failed> {
+    match read_front(bytes)? {
         (value, []) => Ok(value),
         // The same variant that postcard reports for bytes which do not make up a value.
-        _ => Err(postcard::Error::DeserializeBadEncoding),
+        _ => Err(Failed(postcard::Error::DeserializeBadEncoding)),
+    }
+}
+
+/// Reads one value from the front of `bytes`, and returns the rest.
+#[inline]
+pub(crate) fn read_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Failed> {
+    let (Telling(value), rest) = postcard::take_from_bytes(bytes).map_err(Failed)?;
+    Ok((value, rest))
+}
+
+/// What did not work; as long as this thread does nothing else, also why.
+#[derive(Debug)]
+pub(crate) struct Failed(postcard::Error);
+
+impl Failed {
+    /// What the value's own code said, or else the codec.
+    pub(crate) fn cause(self) -> String {
+        let own = matches!(self.0, postcard::Error::SerdeSerCustom | postcard::Error::SerdeDeCustom);
+        own.then(told::take).flatten().unwrap_or_else(|| self.0.to_string())
     }
 }

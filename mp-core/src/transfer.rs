@@ -30,7 +30,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
-    codec,
+    codec::{self, Failed},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     shared::Region,
 };
@@ -63,6 +63,20 @@ pub struct DecodeError {
     pub type_name: &'static str,
     /// What its `Deserialize` or the codec reported.
     pub cause: String,
+}
+
+impl EncodeError {
+    #[cold]
+    fn of<T: ?Sized>(failed: Failed) -> Self {
+        Self { type_name: type_name::<T>(), cause: failed.cause() }
+    }
+}
+
+impl DecodeError {
+    #[cold]
+    fn of<T>(failed: Failed) -> Self {
+        Self { type_name: type_name::<T>(), cause: failed.cause() }
+    }
 }
 
 /// A handle on its way out, kept alive until it has been handed to the kernel.
@@ -137,16 +151,10 @@ pub fn encode_into<T: Serialize + ?Sized>(
 ) -> Result<Vec<Handle>, EncodeError> {
     OUTGOING.with(Transfers::open);
     let close = CloseOutgoing;
-    let result = codec::append(value, buffer);
+    let result = codec::append(value, buffer).map_err(EncodeError::of::<T>);
     let transfer = OUTGOING.with(|open| open.if_begun(std::mem::take)).unwrap_or_default();
     drop(close);
-    match result {
-        Ok(()) => Ok(transfer.handles),
-        Err(error) => Err(EncodeError {
-            type_name: type_name::<T>(),
-            cause: transfer.cause.unwrap_or_else(|| error.to_string()),
-        }),
-    }
+    result.map(|()| transfer.handles)
 }
 
 /// Appends `items` to `buffer`, one behind the other, and calls `each` after each with the length of the buffer and the
@@ -175,12 +183,9 @@ pub fn encode_each<'a, T: Serialize + 'a>(
             let handles = open.if_begun(|transfer| std::mem::take(&mut transfer.handles));
             each(buffer.len(), handles.unwrap_or_default());
         }
-        let transfer = open.if_begun(std::mem::take).unwrap_or_default();
+        let result = result.map_err(EncodeError::of::<T>);
         drop(close);
-        result.map_err(|error| EncodeError {
-            type_name: type_name::<T>(),
-            cause: transfer.cause.unwrap_or_else(|| error.to_string()),
-        })
+        result
     })
 }
 
@@ -195,15 +200,9 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T,
         let slots = fds.into_iter().map(Slot::Fd).collect();
         INCOMING.with(|open| open.innermost(|transfer| transfer.slots = slots));
     }
-    let result = codec::read(bytes);
-    result.map_err(|error| {
-        let cause = INCOMING.with(|open| open.if_begun(|transfer| transfer.cause.take()));
-        drop(close);
-        DecodeError {
-            type_name: type_name::<T>(),
-            cause: cause.flatten().unwrap_or_else(|| error.to_string()),
-        }
-    })
+    let result = codec::read(bytes).map_err(DecodeError::of::<T>);
+    drop(close);
+    result
 }
 
 /// Decodes a value without handles from the front of `bytes`, and returns the rest.
@@ -212,8 +211,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T,
 /// As for [`decode`].
 #[inline]
 pub fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
-    postcard::take_from_bytes(bytes)
-        .map_err(|error| DecodeError { type_name: type_name::<T>(), cause: error.to_string() })
+    codec::read_front(bytes).map_err(DecodeError::of::<T>)
 }
 
 /// A file, a socket or any other owner of a descriptor, as a serde value that travels between processes.

@@ -204,7 +204,7 @@ impl Wire {
 
     pub(crate) fn send<T: Serialize>(&self, frame: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut bytes = vec![0];
-        codec::append(frame, &mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        codec::append(frame, &mut bytes).map_err(|error| io::Error::other(error.cause()))?;
         if bytes.len() <= 2 * INLINE {
             return fds::send(&self.0, &bytes, fds, SendFlags::empty());
         }
@@ -232,8 +232,8 @@ impl Wire {
             Some((1, [])) => &*contents(fds.pop())?,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
-        let frame = codec::read(bytes)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let frame =
+            codec::read(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.cause()))?;
         Ok(Heard::Frame(frame, fds))
     }
 }

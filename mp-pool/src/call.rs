@@ -91,8 +91,18 @@ impl<'p, C> Call<'p, C> {
         self
     }
 
-    /// How often a task is tried again if its worker dies while it works on it; by default never, since nobody knows how much of it
-    /// was done. A panic is a result, and a time-out one, too: neither is tried again.
+    /// How often a task is tried again if its worker dies at it; by default never, since nobody knows how much of it was done.
+    ///
+    /// What counts is a death, by a signal, an abort or an exit, between the moment in which the worker begins to decode the task's
+    /// argument and the return of the function; and a worker that was killed because the pool's process has no memory for the
+    /// task's result. Whichever comes after the last retry is the task's error ([`TaskError::WorkerDied`](crate::TaskError), with the
+    /// number of attempts, or [`TaskError::Decode`](crate::TaskError)). Each task of a chunk counts for itself.
+    ///
+    /// What does not count, and is not tried again: a panic, a time-out, a cancellation, and whatever does not encode or decode.
+    /// These are answers. A function that returns an `Err` has returned a value.
+    ///
+    /// What does not count, and runs again all the same, also without retries: tasks that the worker had not begun, or had done and
+    /// not answered, when it died or was killed for another. Only a task to which that has happened five times is given up.
     ///
     /// ```
     /// # mp_pool::test_init!();
@@ -108,7 +118,9 @@ impl<'p, C> Call<'p, C> {
         self
     }
 
-    /// How long to wait before a task is tried again, twice as long each time; by default not at all. Other tasks go on meanwhile.
+    /// How long to wait before a task is tried again for the first time, and twice as long each time that follows (up to 65,536 times
+    /// as long); by default not at all. Other tasks go on meanwhile. It is no part of a time-out: that is of each attempt. A
+    /// cancellation ends it.
     pub fn backoff(mut self, pause: Duration) -> Self {
         self.options.backoff = pause;
         self

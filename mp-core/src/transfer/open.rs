@@ -14,13 +14,11 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Outgoing {
     pub(super) handles: Vec<Handle>,
-    pub(super) cause: Option<String>,
 }
 
 #[derive(Default)]
 pub(super) struct Incoming {
     pub(super) slots: Vec<Slot>,
-    pub(super) cause: Option<String>,
 }
 
 pub(super) enum Slot {
@@ -135,10 +133,8 @@ pub fn attach_region(region: &Region) -> Result<u32, String> {
 fn attach(add: impl FnOnce(&mut Vec<Handle>) -> Result<usize, String>) -> Result<u32, String> {
     let attached = OUTGOING.with(|open| {
         open.innermost(|transfer| {
-            let index = add(&mut transfer.handles).and_then(|index| {
-                u32::try_from(index).map_err(|_| "a message holds too many handles".to_owned())
-            });
-            index.inspect_err(|cause| transfer.cause = Some(cause.clone()))
+            let index = add(&mut transfer.handles)?;
+            u32::try_from(index).map_err(|_| "a message holds too many handles".to_owned())
         })
     });
     attached.ok_or_else(|| {
@@ -182,12 +178,9 @@ pub fn take_region(index: u32) -> Result<Region, String> {
 
 fn take<R>(index: u32, from: impl FnOnce(&mut Slot) -> Result<R, String>) -> Result<R, String> {
     let taken = INCOMING.with(|open| {
-        open.innermost(|transfer| {
-            let result = match transfer.slots.get_mut(index as usize) {
-                Some(slot) => from(slot),
-                None => Err(format!("the message carries no handle with index {index}")),
-            };
-            result.inspect_err(|cause| transfer.cause = Some(cause.clone()))
+        open.innermost(|transfer| match transfer.slots.get_mut(index as usize) {
+            Some(slot) => from(slot),
+            None => Err(format!("the message carries no handle with index {index}")),
         })
     });
     taken.ok_or_else(|| "a handle can only be deserialised from a message of another process".to_owned())?

@@ -233,6 +233,8 @@ fn a_context_that_does_not_decode_is_each_task_s_error() {
     let results = pool.call().context(&Bad(1)).unwrap().try_map(|bad: &Bad, _: u32| bad.0, 0..5).unwrap();
     assert_eq!(results.len(), 5);
     assert!(results.iter().all(|result| matches!(result, Err(TaskError::Decode { .. }))), "{results:?}");
+    // In its own words.
+    assert!(results[0].as_ref().unwrap_err().to_string().contains("never"), "{results:?}");
 }
 
 #[test]
