@@ -126,12 +126,14 @@ fn kf5_a_failing_initializer_is_one_error_with_its_cause() {
 }
 
 /// By how many MiB this process grew at most while it mapped far more than that, one item after another.
+/// The most memory that this process had so far, in MiB.
+fn largest() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
 fn map_half_a_gibibyte_lazily() -> u64 {
-    let largest = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-    };
     let pool = Pool::with_workers(2).unwrap();
     pool.map(square, 0..100).unwrap();
     let before = largest();
@@ -147,9 +149,26 @@ fn map_half_a_gibibyte_lazily() -> u64 {
     largest() - before
 }
 
+/// Numbers, of which a list would have 16 MiB here and there, to a reader that is slow at first.
+fn map_two_million_numbers_lazily() -> u64 {
+    const COUNT: u64 = 2 << 20;
+    let pool = Pool::with_workers(2).unwrap();
+    pool.map(square, 0..100).unwrap();
+    let before = largest();
+    let mut results = pool.call().chunk_size(1000.try_into().unwrap()).imap(|x: u64| x + 1, 0..).unwrap();
+    assert_eq!(results.next().unwrap().unwrap(), 1);
+    std::thread::sleep(Duration::from_millis(300));
+    let sum: u64 = results.take(COUNT as usize - 1).map(Result::unwrap).sum();
+    assert_eq!(sum + 1, COUNT * (COUNT + 1) / 2);
+    largest() - before
+}
+
 #[test]
 fn kf12_an_endless_input_costs_constant_memory() {
     test_init!();
+    let child = Process::new().spawn(map_two_million_numbers_lazily, ()).unwrap();
+    let grown = child.join().unwrap();
+    assert!(grown < 12, "it grew by {grown} MiB");
     let child = Process::new().spawn(map_half_a_gibibyte_lazily, ()).unwrap();
     let grown = child.join().unwrap();
     assert!(grown < 32, "it grew by {grown} MiB");

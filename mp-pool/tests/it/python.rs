@@ -125,6 +125,9 @@ fn pl14_a_panic_tells_where_it_was_and_what_it_said() {
     assert_eq!(report.message, "no 123456");
     assert!(report.location.contains(&format!("python.rs:{line}:")), "{}", report.location);
     assert_ne!(*pid, std::process::id());
+    // If they are wanted here, they are there.
+    let wanted = std::backtrace::Backtrace::capture().status() == std::backtrace::BacktraceStatus::Captured;
+    assert_eq!(report.backtrace.contains("pl14"), wanted, "{}", report.backtrace);
     let text = error.to_string();
     assert!(
         text.contains("no 123456") && text.contains("python.rs") && text.contains(&pid.to_string()),

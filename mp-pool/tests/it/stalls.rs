@@ -4,7 +4,7 @@ use std::{
     num::NonZeroUsize,
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mp_core::kill_points::{Point, arm_stop};
@@ -12,6 +12,8 @@ use mp_lock::{Event, RawValue};
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::helpers::{all_end_within, watch_all};
 
 const LONG: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -196,6 +198,18 @@ fn a_stopped_idle_worker_without_others_is_replaced_in_time() {
     stop(&pool);
     let call = pool.call().timeout(LIMIT).grace(Duration::ZERO);
     assert_eq!(call.map_async(|x: u32| x, 0..10).unwrap().get_timeout(PATIENCE).unwrap().len(), 10);
+}
+
+#[test]
+fn a_stopped_worker_does_not_outlive_its_pool() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let workers = watch_all(&pool);
+    stop(&pool);
+    let start = Instant::now();
+    drop(pool);
+    assert!(start.elapsed() < PATIENCE / 4, "{:?}", start.elapsed());
+    assert!(all_end_within(&workers, Duration::ZERO));
 }
 
 /// The first task of all has its worker stop at a point.
