@@ -1,5 +1,6 @@
 //! The ends of a call: the functions that begin its tasks, each as [`Pool`](crate::Pool) has it.
 
+use mp_core::call::Captures;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Call, TaskFunction};
@@ -8,6 +9,15 @@ use crate::{
     handle::{self, Handle},
     imap::Imap,
 };
+
+/// The type of a function says everything. That it captures nothing is named in each method, so that the error of a build shows
+/// the line that called it.
+macro_rules! known_by_type {
+    ($function:ident: $type:ident) => {
+        let _ = $function;
+        let () = Captures::<$type>::NOTHING;
+    };
+}
 
 impl<C> Call<'_, C> {
     /// See [`Pool::apply`](crate::Pool::apply).
@@ -20,7 +30,7 @@ impl<C> Call<'_, C> {
         Args: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.now(F::run(), [args], handle::read_one)
     }
 
@@ -34,7 +44,7 @@ impl<C> Call<'_, C> {
         Args: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.later(F::run(), [args], handle::read_one)
     }
 
@@ -48,7 +58,7 @@ impl<C> Call<'_, C> {
         T: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.all(F::run(), items)
     }
 
@@ -66,7 +76,7 @@ impl<C> Call<'_, C> {
         T: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.later(F::run(), items, handle::read_all)
     }
 
@@ -84,7 +94,7 @@ impl<C> Call<'_, C> {
         T: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.now(F::run(), items, handle::try_read_all)
     }
 
@@ -102,7 +112,7 @@ impl<C> Call<'_, C> {
         T: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.later(F::run(), items, handle::try_read_all)
     }
 
@@ -120,7 +130,7 @@ impl<C> Call<'_, C> {
         Args: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.all(F::run(), items)
     }
 
@@ -138,7 +148,7 @@ impl<C> Call<'_, C> {
         Args: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.later(F::run(), items, handle::read_all)
     }
 
@@ -156,7 +166,7 @@ impl<C> Call<'_, C> {
         Args: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.now(F::run(), items, handle::try_read_all)
     }
 
@@ -174,7 +184,7 @@ impl<C> Call<'_, C> {
         Args: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.later(F::run(), items, handle::try_read_all)
     }
 
@@ -189,7 +199,7 @@ impl<C> Call<'_, C> {
         I::Item: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.stream(F::run(), items, true)
     }
 
@@ -204,7 +214,7 @@ impl<C> Call<'_, C> {
         I::Item: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.stream(F::run(), items, false)
     }
 }
