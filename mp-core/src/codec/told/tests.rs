@@ -1,0 +1,101 @@
+//! What a value says of its failure is kept, and nothing else changes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::transfer::{decode, encode};
+
+/// Is not written if it is 7, and not read if it is 9.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Particular(u32);
+
+impl Serialize for Particular {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 7 { Err(serde::ser::Error::custom("seven?")) } else { self.0.serialize(serializer) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Particular {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u32::deserialize(deserializer)?;
+        if number == 9 { Err(serde::de::Error::custom("nine?")) } else { Ok(Self(number)) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Any {
+    Unit,
+    Newtype(Particular),
+    Tuple(Particular, Particular),
+    Struct { a: bool, b: Particular },
+    Some(Option<Particular>),
+    Many(Vec<Particular>),
+    Array([Particular; 2]),
+    Key(BTreeMap<Particular, u8>),
+    Value(BTreeMap<u8, Particular>),
+    Nested(Box<Any>),
+    Plain(PlainStruct, PlainTuple, PlainUnit),
+    Numbers(i8, i16, i32, i64, i128, u8, u16, u32, u64, u128, f32, f64),
+    Texts(char, String, ()),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct PlainStruct {
+    a: Particular,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct PlainTuple(u8, Particular);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct PlainUnit;
+
+/// One of each kind, with the number everywhere.
+fn all(number: u32) -> Vec<Any> {
+    let one = || Particular(number);
+    vec![
+        Any::Newtype(one()),
+        Any::Tuple(Particular(0), one()),
+        Any::Struct { a: true, b: one() },
+        Any::Some(Some(one())),
+        Any::Many(vec![Particular(1), one()]),
+        Any::Array([Particular(2), one()]),
+        Any::Key([(one(), 1)].into()),
+        Any::Value([(1, one())].into()),
+        Any::Nested(Box::new(Any::Newtype(one()))),
+        Any::Plain(PlainStruct { a: Particular(3) }, PlainTuple(1, one()), PlainUnit),
+        Any::Plain(PlainStruct { a: one() }, PlainTuple(1, Particular(3)), PlainUnit),
+    ]
+}
+
+#[test]
+fn what_a_value_says_of_its_failure_is_kept_wherever_it_stands() {
+    for value in all(7) {
+        let error = encode(&value).unwrap_err();
+        assert_eq!(error.cause, "seven?", "{value:?}");
+    }
+    for value in all(9) {
+        let bytes = encode(&value).unwrap().bytes;
+        assert_eq!(decode::<Any>(&bytes, Vec::new()).unwrap_err().cause, "nine?", "{value:?}");
+    }
+    // Serde's own code has something to say as well, and what postcard says is as before.
+    let error = decode::<std::num::NonZeroU8>(&[0], Vec::new()).unwrap_err();
+    assert!(error.cause.contains("nonzero"), "{error}");
+    let error = decode::<u32>(&[], Vec::new()).unwrap_err();
+    assert_eq!(error.cause, postcard::Error::DeserializeUnexpectedEnd.to_string());
+}
+
+#[test]
+fn bytes_are_what_postcard_alone_writes_and_reads() {
+    let more = [
+        Any::Unit,
+        Any::Numbers(-1, -2, -300, -70_000, -5, 200, 300, 70_000, u64::MAX, u128::MAX, 0.5, -0.25),
+        Any::Texts('ß', "text".to_owned(), ()),
+    ];
+    for value in all(8).into_iter().chain(more) {
+        let bytes = encode(&value).unwrap().bytes;
+        assert_eq!(bytes, postcard::to_stdvec(&value).unwrap());
+        assert_eq!(decode::<Any>(&bytes, Vec::new()).unwrap(), value);
+    }
+}
