@@ -25,6 +25,9 @@ use crate::{
     local::desk::Item,
 };
 
+/// Stalls are looked for every so many turns, for those who collect and never sleep long enough to look for them then.
+const TURNS: u32 = 256;
+
 /// Consecutive tasks of one job; never empty.
 #[derive(Debug)]
 pub(super) struct Span {
@@ -105,6 +108,8 @@ pub(super) struct Table<C> {
     outstanding: usize,
     /// Calls that have not read their input to its end.
     reading: usize,
+    /// How often it was [advanced](Self::advance).
+    turns: u32,
     /// Whether a chunk in flight has a time-out, or belongs to a cancelled job.
     watched: bool,
     /// Something is due that the keeper does not know of.
@@ -125,6 +130,7 @@ impl<C: Crew> Table<C> {
             next: 1,
             outstanding: 0,
             reading: 0,
+            turns: 0,
             watched: false,
             kick: false,
             slowest: Slowest::default(),
@@ -206,6 +212,10 @@ impl<C: Crew> Table<C> {
 
     /// Takes in what has happened and gives out what waits; whether anything has happened.
     pub(super) fn advance(&mut self) -> bool {
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns.is_multiple_of(TURNS) {
+            self.look_for_stalls(Instant::now());
+        }
         let mut any = false;
         while let Some(event) = self.crew.next_event() {
             any = true;

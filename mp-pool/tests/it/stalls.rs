@@ -192,6 +192,21 @@ fn what_a_stopped_idle_worker_was_given_moves_on() {
 }
 
 #[test]
+fn what_a_stopped_worker_was_given_moves_on_also_while_others_are_never_idle_for_long() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    pool.map(|x: u32| x, 0..100).unwrap();
+    stop(&pool);
+    let handle = pool.map_async(|x: u32| x, 0..100).unwrap();
+    let start = Instant::now();
+    while !handle.ready() {
+        assert!(start.elapsed() < PATIENCE, "{:?}", handle.progress());
+        pool.apply(|| (), ()).unwrap();
+    }
+    assert_eq!(handle.get().unwrap(), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_stopped_idle_worker_without_others_is_replaced_in_time() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
