@@ -64,6 +64,12 @@ impl<'p, C> Call<'p, C> {
     /// ended after the [grace](Self::grace), its worker is killed and replaced, and the task's result is
     /// [`TaskError::TimedOut`](crate::TaskError::TimedOut). A task that ends within the grace has the result that it returns.
     ///
+    /// The time of a task is that of its function and of what is its own: its argument is decoded and dropped within it, and so is the
+    /// [context](Self::context) decoded within that of the first task that needs it. To encode its result may take as long again. A
+    /// worker that does not go on although it is at no task, because it was stopped or hangs in the `Drop` of a result, is replaced
+    /// after that time, or a second if that is more, and up to twice as late; no task is over time then, and what it held runs
+    /// again.
+    ///
     /// ```
     /// # mp_pool::test_init!();
     /// use mp_pool::{Pool, TaskError};

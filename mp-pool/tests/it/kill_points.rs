@@ -76,11 +76,11 @@ fn a_worker_killed_around_a_task_costs_that_task() {
     }
 }
 
-/// It is at no task: nothing is lost, though nothing is tried again.
+/// It is at no task, or at one that it has done: nothing is lost, though nothing is tried again.
 #[test]
 fn a_worker_killed_between_two_tasks_costs_nothing() {
     test_init!();
-    for point in [Point::ChunkTaken, Point::AtRest, Point::Sent, Point::BellRung] {
+    for point in [Point::ChunkTaken, Point::AtRest, Point::Encoding, Point::Sent, Point::BellRung] {
         for nth in [1, 3] {
             dies_at(point, nth, 0, 0);
         }
