@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 #[cfg(feature = "log")]
 use crate::logs::Collector;
 use crate::{
+    call::known_by_type,
     engine::Engine,
     error::Error,
     pool::Pool,
@@ -147,7 +148,7 @@ impl PoolBuilder {
         Args: Serialize + DeserializeOwned,
         F::Output: 'static,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.initialize(worker::initializer::<F, Args>(), &args);
         self
     }
@@ -176,7 +177,7 @@ impl PoolBuilder {
         S: 'static,
         E: std::fmt::Display,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.initialize(worker::try_initializer::<F, Args, S, E>(), &args);
         self
     }
@@ -219,7 +220,7 @@ impl PoolBuilder {
         F: Function<()>,
         F::Output: Serialize,
     {
-        let _ = function;
+        known_by_type!(function: F);
         self.settings.exit = Some(worker::exit::<F>());
         self
     }

@@ -18,6 +18,16 @@ use crate::{
     worker::Packed,
 };
 
+/// The type of a function says everything. That it captures nothing is named in each method that a user calls, so that the error
+/// of a build shows the line with the call.
+macro_rules! known_by_type {
+    ($function:ident: $type:ident) => {
+        let _ = $function;
+        let () = mp_core::call::Captures::<$type>::NOTHING;
+    };
+}
+pub(crate) use known_by_type;
+
 /// A call to a pool, with what is to be different about it; made by [`Pool::call`](crate::Pool::call), ended by `map`, `apply` and
 /// the like.
 ///

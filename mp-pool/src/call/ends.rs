@@ -1,23 +1,13 @@
 //! The ends of a call: the functions that begin its tasks, each as [`Pool`](crate::Pool) has it.
 
-use mp_core::call::Captures;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Call, TaskFunction};
+use super::{Call, TaskFunction, known_by_type};
 use crate::{
     error::{Error, TaskError},
     handle::{self, Handle},
     imap::Imap,
 };
-
-/// The type of a function says everything. That it captures nothing is named in each method, so that the error of a build shows
-/// the line that called it.
-macro_rules! known_by_type {
-    ($function:ident: $type:ident) => {
-        let _ = $function;
-        let () = Captures::<$type>::NOTHING;
-    };
-}
 
 impl<C> Call<'_, C> {
     /// See [`Pool::apply`](crate::Pool::apply).
