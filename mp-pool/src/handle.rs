@@ -291,18 +291,27 @@ impl<R: DeserializeOwned> Reader<R> {
     /// Reads what has come.
     pub(crate) fn read(&mut self, job: &Job) {
         for ends in job.take() {
-            self.early.insert(ends.first, ends);
+            if ends.first != self.next {
+                self.early.insert(ends.first, ends);
+                continue;
+            }
+            self.decode(ends);
+            while let Some(entry) = self.early.first_entry().filter(|entry| *entry.key() == self.next) {
+                let ends = entry.remove();
+                self.decode(ends);
+            }
         }
-        while let Some(entry) = self.early.first_entry().filter(|entry| *entry.key() == self.next) {
-            let ends = entry.remove();
-            self.next += ends.len;
-            ends.decode(|result| match result {
-                Ok(value) => self.values.push(value),
-                Err(error) => {
-                    self.failed.get_or_insert(error);
-                }
-            });
-        }
+    }
+
+    /// Reads the results that are next.
+    fn decode(&mut self, ends: Ends) {
+        self.next += ends.len;
+        ends.decode(|result| match result {
+            Ok(value) => self.values.push(value),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+            }
+        });
     }
 
     /// Reads until the job has finished.

@@ -117,6 +117,8 @@ pub(super) struct Table<C> {
     pub(super) slowest: Slowest,
     /// Jobs of which tasks have ended since this was last taken.
     pub(super) news: Vec<Arc<Job>>,
+    /// Memory for the lengths of a chunk's items.
+    lengths: Vec<u8>,
 }
 
 impl<C: Crew> Table<C> {
@@ -135,6 +137,7 @@ impl<C: Crew> Table<C> {
             kick: false,
             slowest: Slowest::default(),
             news: Vec::new(),
+            lengths: Vec::new(),
         }
     }
 

@@ -11,7 +11,7 @@ use mp_core::{
     Child, ExitStatus,
     os::fd::OwnedFd,
     shared::{GetError, PutError},
-    transfer::Handle,
+    transfer::{self, Handle},
 };
 
 use super::{
@@ -23,7 +23,6 @@ use crate::{
     insights::Work,
     job::{Context, WorkerName},
     message::{self, Chunk, Order, Part},
-    spare,
     worker::CONTEXTS,
 };
 
@@ -184,16 +183,13 @@ impl Member {
     /// Sends something, or says why it cannot be sent, through no fault of the worker's.
     fn send(&mut self, order: &Order, body: [&[u8]; 2], handles: Vec<Handle>) -> Result<(), String> {
         let [front, back] = body;
-        let mut message = spare::take();
-        let written = message::write_order(order, &mut message);
-        let sent = match written {
-            Ok(()) => self.link.send(&[&message, front, back], handles),
-            Err(_) => Err(PutError::Corrupt),
-        };
-        let len = (message.len() + front.len() + back.len()) as u64;
-        spare::give(message);
+        let sent = transfer::with_buffer(|head| {
+            message::write_order(order, head).map_err(|_| PutError::Corrupt)?;
+            self.link.send(&[head, front, back], handles)?;
+            Ok(head.len() + front.len() + back.len())
+        });
         match sent {
-            Ok(()) => self.work.sent += len,
+            Ok(len) => self.work.sent += len as u64,
             Err(error @ (PutError::Memory(_) | PutError::Handles(_))) => return Err(error.to_string()),
             // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
             Err(_) => {

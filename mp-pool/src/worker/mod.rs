@@ -90,6 +90,8 @@ pub(crate) struct Session {
     contexts: RefCell<VecDeque<Rc<Context>>>,
     /// Nobody listens any more, or cannot be told what is to be said: the end of this process will tell.
     over: Cell<bool>,
+    /// Memory for the lengths of results.
+    lengths: Cell<Vec<u8>>,
 }
 
 /// A context as it came, and as what it is once a task has asked for it.
@@ -129,6 +131,7 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
         resident: setup.resident,
         contexts: RefCell::default(),
         over: Cell::new(false),
+        lengths: Cell::default(),
     });
     if let Some((initializer, packed)) = setup.initializer {
         let initializer = initializer.target();

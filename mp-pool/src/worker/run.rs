@@ -254,7 +254,8 @@ impl<R: Serialize> Report<'_, R> {
     /// how many were sent, or why the very first could not be; 0 if there were too many at once.
     fn send_some(&mut self, head: Part, results: &[R], last: bool) -> Result<usize, String> {
         let mut message = spare::take();
-        let mut lengths = spare::take();
+        let mut lengths = self.session.lengths.take();
+        lengths.clear();
         message.resize(PART_HEAD, 0);
         let (mut end, mut sent, mut carried) = (PART_HEAD, 0, Vec::new());
         let stop = Cell::new(false);
@@ -296,7 +297,7 @@ impl<R: Serialize> Report<'_, R> {
         message.truncate(end);
         message.try_reserve_exact(lengths.len()).map_err(|_| "there is no memory for it".to_owned())?;
         message.extend_from_slice(&lengths);
-        spare::give(lengths);
+        self.session.lengths.set(lengths);
         let (len, last) = (sent as u32, last && sent == results.len());
         let bytes = (end - PART_HEAD) as u64;
         match self.deliver(Part { from: self.from, len, last, bytes, ..head }, message, carried) {

@@ -12,7 +12,6 @@ use crate::{
     crew::{Crew, Outgoing, Room, Ticket},
     job::End,
     message::Chunk,
-    spare,
 };
 
 /// Chunks for each worker, if all tasks take the same time: Python's rule, applied to what is left.
@@ -79,7 +78,7 @@ impl<C: Crew> Table<C> {
             }
         };
         let items = span.batch.bytes(&span.items);
-        let mut lengths = spare::take();
+        let mut lengths = std::mem::take(&mut self.lengths);
         span.batch.write_lengths(&span.items, &mut lengths);
         let head = Chunk {
             ticket,
@@ -96,7 +95,8 @@ impl<C: Crew> Table<C> {
         }
         let context = job.context.as_ref();
         let given = self.crew.give(room, Outgoing { head, items, lengths: &lengths, handles, context });
-        spare::give(lengths);
+        lengths.clear();
+        self.lengths = lengths;
         if let Err(reason) = given {
             let (job, first) = (Arc::clone(job), span.first());
             return self.end(&job, first, span.len() as usize, End::NotEncoded(reason));
