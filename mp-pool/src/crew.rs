@@ -106,6 +106,9 @@ pub(crate) trait Crew: Send {
     /// Why it can be sent to nobody.
     fn give(&mut self, room: Room, chunk: Outgoing<'_>) -> Result<(), String>;
 
+    /// Has those look that were given something since the last call, and may sleep.
+    fn wake(&mut self);
+
     /// What has happened; `None` if nothing more.
     fn next_event(&mut self) -> Option<Event>;
 

@@ -96,7 +96,14 @@ impl Word {
         self.word.fetch_add(2, Ordering::Release);
     }
 
-    /// Makes those that wait look again, though nothing was done: for an end, which is to be seen elsewhere. Counts two
+    /// Whether somebody sleeps, or is about to and has not seen the last change of this thread.
+    #[inline]
+    pub(super) fn has_sleeper(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & SLEEPER != 0
+    }
+
+    /// Makes those that wait look again, though nothing is done: for an end, which is to be seen elsewhere, and for what was
+    /// done quietly. Counts two
     /// changes in one step, so that the state of an even count stays the one of an even count.
     ///
     /// Only one thread of all processes may be here at a time, as for [`Word::advance`]. A death in here may leave the

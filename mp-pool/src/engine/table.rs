@@ -54,6 +54,11 @@ impl Span {
         self.items.end - self.items.start
     }
 
+    /// How many bytes its tasks have.
+    fn bytes(&self) -> usize {
+        self.batch.bytes(&self.items).len()
+    }
+
     fn first(&self) -> usize {
         self.batch.first() + self.items.start as usize
     }

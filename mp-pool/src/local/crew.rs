@@ -60,6 +60,10 @@ impl Crew for Local {
         Ok(())
     }
 
+    fn wake(&mut self) {
+        self.members.iter_mut().for_each(Member::wake);
+    }
+
     fn next_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);

@@ -39,10 +39,11 @@ impl Link {
         Ok((ours, Self { out: back, back: there, handles: Fd(far) }))
     }
 
-    /// Sends a message, made of parts; waits for nobody, unless the socket is full of handles.
-    pub(crate) fn send(&self, parts: &[&[u8]], handles: Vec<Handle>) -> Result<(), PutError> {
+    /// Sends a message, made of parts; waits for nobody, unless the socket is full of handles. One with handles wakes in any
+    /// case: the other end must be at work for the socket to become empty.
+    pub(crate) fn send(&self, parts: &[&[u8]], handles: Vec<Handle>, wake: Wake<'_>) -> Result<(), PutError> {
         if handles.is_empty() {
-            return self.out.put_parts(parts, 0, None, Wake::Word, || Ok(()));
+            return self.out.put_parts(parts, 0, None, wake, || Ok(()));
         }
         let bundle = Bundle::pack(handles).map_err(PutError::Handles)?;
         loop {
@@ -54,6 +55,12 @@ impl Link {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Wakes the other end, if it sleeps beside what was sent with [`Wake::Later`].
+    pub(crate) fn wake(&self) {
+        // As for the end.
+        let _ = self.out.wake();
     }
 
     /// Says that nothing more will be sent.

@@ -10,7 +10,7 @@ use std::{
 use mp_core::{
     Child, ExitStatus,
     os::fd::OwnedFd,
-    shared::{GetError, PutError},
+    shared::{GetError, PutError, Wake},
     transfer::{self, Handle},
 };
 
@@ -69,6 +69,8 @@ pub(crate) struct Member {
     seen: Option<(Trail, Instant)>,
     /// It was seen to take no step for a while.
     stalls: bool,
+    /// It may sleep beside what it was given.
+    to_wake: bool,
     /// How long a chunk takes, in nanoseconds; 0 before the first.
     pace: u64,
     arrived: u32,
@@ -125,6 +127,7 @@ impl Member {
             killed: None,
             seen: None,
             stalls: false,
+            to_wake: false,
             pace: 0,
             arrived: 0,
             started,
@@ -180,16 +183,23 @@ impl Member {
         Ok(())
     }
 
+    /// Has it look at what it was given.
+    pub(crate) fn wake(&mut self) {
+        if std::mem::take(&mut self.to_wake) {
+            self.link.wake();
+        }
+    }
+
     /// Sends something, or says why it cannot be sent, through no fault of the worker's.
     fn send(&mut self, order: &Order, body: [&[u8]; 2], handles: Vec<Handle>) -> Result<(), String> {
         let [front, back] = body;
         let sent = transfer::with_buffer(|head| {
             message::write_order(order, head).map_err(|_| PutError::Corrupt)?;
-            self.link.send(&[head, front, back], handles)?;
+            self.link.send(&[head, front, back], handles, Wake::Later)?;
             Ok(head.len() + front.len() + back.len())
         });
         match sent {
-            Ok(len) => self.work.sent += len as u64,
+            Ok(len) => (self.work.sent, self.to_wake) = (self.work.sent + len as u64, true),
             Err(error @ (PutError::Memory(_) | PutError::Handles(_))) => return Err(error.to_string()),
             // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
             Err(_) => {

@@ -18,7 +18,7 @@ use mp_core::{
     catch_panic,
     kill_points::{Point, reach},
     os::fd::{AsFd, OwnedFd},
-    shared::{GetError, PutError},
+    shared::{GetError, PutError, Wake},
     transfer::{self, Handle},
 };
 use serde::{Deserialize, Serialize};
@@ -198,7 +198,7 @@ impl Session {
 
     fn send(&self, message: &[u8], handles: Vec<Handle>) -> Result<(), PutError> {
         let mut sent = Ok(());
-        link::answer(&self.bell, || sent = self.link.send(&[message], handles));
+        link::answer(&self.bell, || sent = self.link.send(&[message], handles, Wake::Word));
         sent
     }
 

@@ -220,6 +220,7 @@ impl Side {
         kill_point!(SlotWritten);
         match wake {
             Wake::Word => self.moves.advance(),
+            Wake::Later => self.moves.advance_quietly(),
             Wake::Bell(ring) => self.bell().change(ring),
         }
         kill_point!(Committed);

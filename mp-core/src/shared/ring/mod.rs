@@ -79,6 +79,9 @@ pub enum Entry {
 pub enum Wake<'a> {
     /// It sleeps on the ring itself.
     Word,
+    /// The same, but it sleeps on until [`Ring::wake`], or the next put that wakes. For several messages of one producer;
+    /// if that dies before, a consumer may sleep on beside them.
+    Later,
     /// It sleeps on a descriptor, and this rings there; called before the message is committed.
     Bell(&'a dyn Fn()),
 }
@@ -152,6 +155,21 @@ impl Ring {
         // not, or this process dies here, they look for themselves before long.
         if let Ok(_gate) = get.gate.try_lock() {
             get.moves.call();
+        }
+        Ok(())
+    }
+
+    /// Wakes a consumer that sleeps beside messages which were put with [`Wake::Later`].
+    ///
+    /// # Errors
+    /// [`PutError::Corrupt`] if the shared memory was overwritten.
+    pub fn wake(&self) -> Result<(), PutError> {
+        let put = &self.header().put;
+        // The messages are there, and whoever goes to sleep looks first.
+        if put.moves.has_sleeper()
+            && let Some(_gate) = enter(&put.gate, Entry::By(None))?
+        {
+            put.moves.call();
         }
         Ok(())
     }

@@ -50,6 +50,21 @@ fn one_waits_for_one() {
 }
 
 #[test]
+fn messages_for_a_later_wake_are_got() {
+    explore(|| {
+        let ring = ring(RingOptions::default());
+        let mut processes = Processes::default();
+        let r = ring.clone();
+        processes.start(move || assert_eq!([get(&r), get(&r)], [Some(1), Some(10)]));
+        for value in [1_u64, 10] {
+            ring.put(&value.to_le_bytes(), 0, None, Wake::Later, || Ok(())).unwrap();
+        }
+        ring.wake().unwrap();
+        processes.end(|| assert_eq!(ring.len(), 0));
+    });
+}
+
+#[test]
 fn two_put_and_two_get() {
     explore_within(2, || {
         let ring = ring(RingOptions::default());

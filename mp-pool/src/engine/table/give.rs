@@ -20,9 +20,13 @@ const CHUNKS_PER_WORKER: usize = 4;
 const SHORTEST: Duration = Duration::from_micros(50);
 /// What a task is taken for before the first was measured.
 const UNKNOWN: Duration = Duration::from_millis(1);
+/// So many bytes of chunks are given out before those who got them are woken.
+const TOGETHER: usize = 4096;
+
 impl<C: Crew> Table<C> {
     /// Gives out what waits to those that have room; takes back from the busy for the idle.
     pub(in crate::engine) fn fill(&mut self) {
+        let mut given = 0;
         while let Some(room) = self.crew.room() {
             let Some(span) = self.cut(room.most) else {
                 if room.idle && self.take_back() {
@@ -30,8 +34,15 @@ impl<C: Crew> Table<C> {
                 }
                 break;
             };
+            given += span.bytes();
             self.give(room, span);
+            // Who sleeps is woken for several short chunks at once, but not kept waiting while long ones are copied.
+            if given >= TOGETHER {
+                self.crew.wake();
+                given = 0;
+            }
         }
+        self.crew.wake();
     }
 
     /// Cuts the next chunk, of at most so many tasks, from what is in line.
