@@ -276,13 +276,23 @@ fn a_running_task_is_told_to_stop_and_then_killed() {
 fn a_cancelled_call_keeps_what_has_ended() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
-    let long = |x: u64| {
-        if x == 1 {
-            sleep_long();
+    let long = |(x, read): (u64, Event)| {
+        match x {
+            0 => assert!(read.wait_timeout(PATIENCE)),
+            1 => sleep_long(),
+            _ => {}
         }
         x
     };
-    let mut results = pool.call().grace(Duration::ZERO).imap(long, 0..3).unwrap();
+    // The first ends when all were read: no more would be, once the call is cancelled.
+    let read = Event::new().unwrap();
+    let input = (0..3).map(|x| {
+        if x == 2 {
+            read.set().unwrap();
+        }
+        (x, read.clone())
+    });
+    let mut results = pool.call().grace(Duration::ZERO).imap(long, input).unwrap();
     assert_eq!(results.next().unwrap().unwrap(), 0);
     results.cancel();
     let rest: Vec<_> = results.collect();
