@@ -52,6 +52,12 @@ impl Link {
                 Err(PutError::Handles(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     let _ = poll(&mut [PollFd::new(&self.handles.0, PollFlags::OUT)], None);
                 }
+                // Nobody has the other end any more, which is no fault of the handles.
+                Err(PutError::Handles(error))
+                    if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+                {
+                    return Err(PutError::Closed);
+                }
                 outcome => return outcome,
             }
         }
