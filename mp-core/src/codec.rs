@@ -35,11 +35,11 @@ impl Flavor for Append<'_> {
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.reserve(bytes.len())?;
-        if bytes.len() < 16 {
-            // A number, most likely. To read again in one piece what was just written byte by byte makes the CPU wait.
-            bytes.iter().for_each(|byte| self.0.push(*byte));
-        } else {
-            self.0.extend_from_slice(bytes);
+        match bytes.len() {
+            // Floats, most likely, whose length is known here: one store.
+            4 | 8 | 16.. => self.0.extend_from_slice(bytes),
+            // An integer, most likely, just written byte by byte: to read that in one piece makes the CPU wait.
+            _ => bytes.iter().for_each(|byte| self.0.push(*byte)),
         }
         Ok(())
     }
