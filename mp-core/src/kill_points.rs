@@ -285,6 +285,25 @@ pub fn forbid_system_calls() -> std::io::Result<()> {
     crate::sys::process::forbid_system_calls()
 }
 
+/// What sandboxes refuse to whole programs.
+#[cfg(feature = "kill-points")]
+#[derive(Debug, Clone, Copy)]
+pub enum Refusal {
+    /// `FUTEX_WAKE_OP`: a change and its wake in one step.
+    AtomicWake,
+    /// `pidfd_open`.
+    ProcessHandles,
+}
+
+/// From now on the kernel refuses (`EPERM`) this to the calling thread.
+///
+/// # Errors
+/// What the kernel says.
+#[cfg(feature = "kill-points")]
+pub fn refuse_system_call(what: Refusal) -> std::io::Result<()> {
+    crate::sys::process::refuse_system_call(what)
+}
+
 /// As [`fork_and_wait`], but the fork runs the hooks at its end, as that of a program that forks by itself.
 ///
 /// # Errors

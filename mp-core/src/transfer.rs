@@ -149,10 +149,12 @@ pub fn encode_into<T: Serialize + ?Sized>(
     value: &T,
     buffer: &mut Vec<u8>,
 ) -> Result<Vec<Handle>, EncodeError> {
-    OUTGOING.with(Transfers::open);
+    // A thread that ends loses its thread-locals one by one; the destructor of another one can still send what has no handles.
+    let _ = OUTGOING.try_with(Transfers::open);
     let close = CloseOutgoing;
     let result = codec::append(value, buffer).map_err(EncodeError::of::<T>);
-    let transfer = OUTGOING.with(|open| open.if_begun(std::mem::take)).unwrap_or_default();
+    let begun = OUTGOING.try_with(|open| open.if_begun(std::mem::take));
+    let transfer = begun.ok().flatten().unwrap_or_default();
     drop(close);
     result.map(|()| transfer.handles)
 }
@@ -171,7 +173,7 @@ pub fn encode_each<'a, T: Serialize + 'a>(
     mut each: impl FnMut(usize, Vec<Handle>),
 ) -> Result<(), EncodeError> {
     // Looked for once, and not for each item.
-    OUTGOING.with(|open| {
+    let encoded = OUTGOING.try_with(|open| {
         open.open();
         let close = CloseOutgoing;
         let mut result = Ok(());
@@ -186,6 +188,9 @@ pub fn encode_each<'a, T: Serialize + 'a>(
         let result = result.map_err(EncodeError::of::<T>);
         drop(close);
         result
+    });
+    encoded.unwrap_or_else(|_| {
+        Err(EncodeError { type_name: type_name::<T>(), cause: "the calling thread is at its end".to_owned() })
     })
 }
 
@@ -194,11 +199,11 @@ pub fn encode_each<'a, T: Serialize + 'a>(
 /// # Errors
 /// [`DecodeError`] if the bytes or the descriptors do not make up a `T`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T, DecodeError> {
-    INCOMING.with(Transfers::open);
+    let _ = INCOMING.try_with(Transfers::open);
     let close = CloseIncoming;
     if !fds.is_empty() {
         let slots = fds.into_iter().map(Slot::Fd).collect();
-        INCOMING.with(|open| open.innermost(|transfer| transfer.slots = slots));
+        let _ = INCOMING.try_with(|open| open.innermost(|transfer| transfer.slots = slots));
     }
     let result = codec::read(bytes).map_err(DecodeError::of::<T>);
     drop(close);

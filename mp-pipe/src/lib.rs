@@ -102,6 +102,8 @@ mod connection;
 mod error;
 mod receiver;
 mod sender;
+mod tenure;
+
 mod wait;
 
 pub use channel::{ChannelReceiver, ChannelSender, channel};

@@ -4,7 +4,7 @@ use std::{
     borrow::Borrow,
     fmt, io,
     marker::PhantomData,
-    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ use mp_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::SendError;
+use crate::{error::SendError, tenure::Tenure};
 
 /// How long a send waits for room before it looks whether the other end is still there.
 const SLICE: Duration = Duration::from_millis(20);
@@ -51,7 +51,7 @@ pub struct Sender<T> {
     socket: OwnedFd,
     /// The tick of the coarse clock at which the other end was last seen alive.
     seen_alive: AtomicI64,
-    travelled: AtomicBool,
+    tenure: Tenure,
     messages: PhantomData<fn(T)>,
 }
 
@@ -61,7 +61,7 @@ impl<T> Sender<T> {
             ring,
             socket,
             seen_alive: AtomicI64::new(i64::MIN),
-            travelled: AtomicBool::new(false),
+            tenure: Tenure::new(),
             messages: PhantomData,
         }
     }
@@ -274,7 +274,7 @@ impl<T> AsFd for Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        if !*self.travelled.get_mut() {
+        if self.tenure.ends() {
             let bell = || drop(fds::send(&self.socket, &[], &[], SendFlags::DONTWAIT));
             // A corrupt ring has no end to be marked. If one that is stopped holds the gate, the end of the socket will do,
             // as after a death.
@@ -293,8 +293,7 @@ impl<T> Serialize for Sender<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let socket = transfer::attach_fd(self.socket.as_fd()).map_err(serde::ser::Error::custom)?;
         let result = (&self.ring, socket).serialize(serializer)?;
-        // From now on its end is the end of the last copy, wherever that is.
-        self.travelled.store(true, Ordering::Relaxed);
+        self.tenure.travels();
         Ok(result)
     }
 }

@@ -19,7 +19,7 @@ thread_local! {
 
 /// The text that was given last on this thread.
 pub(super) fn take() -> Option<String> {
-    TEXT.take()
+    TEXT.try_with(Cell::take).ok().flatten()
 }
 
 /// Something with errors of its own, in a wrapper with errors that are [`Told`].
@@ -39,7 +39,7 @@ impl<E: std::error::Error> std::error::Error for Told<E> {}
 
 #[cold]
 fn keep(text: &dyn fmt::Display) {
-    TEXT.set(Some(text.to_string()));
+    let _ = TEXT.try_with(|kept| kept.set(Some(text.to_string())));
 }
 
 impl<E: ser::Error> ser::Error for Told<E> {

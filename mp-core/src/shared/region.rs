@@ -22,7 +22,7 @@ use crate::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         fs::{
             FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
-            memfd_create,
+            fstatfs, memfd_create,
         },
         io::Errno,
     },
@@ -61,6 +61,8 @@ pub enum RegionError {
 
 /// The header of every region: what a receiver must know to map it.
 pub(crate) const HEADER: usize = 128;
+/// The type of a file system of huge pages.
+const HUGETLBFS: u32 = 0x9584_58f6;
 const MAGIC: u64 = u64::from_le_bytes(*b"mpregn01");
 
 /// Shared memory: a cheap handle, one mapping per process.
@@ -142,6 +144,10 @@ impl Region {
             fcntl_get_seals(&fd).map_err(|_| RegionError::Corrupt("the descriptor is not shared memory"))?;
         if !seals.contains(SealFlags::SHRINK) {
             return Err(RegionError::Corrupt("it is not sealed against shrinking"));
+        }
+        // A hole in huge pages may be filled by nothing: whoever touches it is killed, as behind the end of a file.
+        if fstatfs(&fd).map_err(system(0, "inspected"))?.f_type as u32 == HUGETLBFS {
+            return Err(RegionError::Corrupt("it consists of huge pages"));
         }
         let mut header = [0; 16];
         let read = os::io::pread(&fd, &mut header, 0).map_err(system(0, "read"))?;

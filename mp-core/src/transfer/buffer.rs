@@ -16,11 +16,12 @@ thread_local! {
 #[inline]
 pub fn with_buffer<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     // Taken, not borrowed: a value's own `Serialize` or `Deserialize` may send or receive something, too.
-    let mut buffer = BUFFER.take();
+    // At the end of a thread, in the destructor of another thread-local, it may be gone.
+    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     buffer.clear();
     let result = work(&mut buffer);
     if buffer.capacity() <= KEPT {
-        BUFFER.set(buffer);
+        let _ = BUFFER.try_with(|kept| kept.replace(buffer));
     }
     result
 }

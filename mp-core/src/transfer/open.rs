@@ -88,7 +88,7 @@ pub(super) struct CloseOutgoing;
 
 impl Drop for CloseOutgoing {
     fn drop(&mut self) {
-        drop(OUTGOING.with(Transfers::close));
+        let _ = OUTGOING.try_with(Transfers::close);
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) struct CloseIncoming;
 impl Drop for CloseIncoming {
     fn drop(&mut self) {
         // Taken out first: closing a handle may run code that opens a transfer of its own.
-        drop(INCOMING.with(Transfers::close));
+        let _ = INCOMING.try_with(Transfers::close);
     }
 }
 
@@ -131,13 +131,13 @@ pub fn attach_region(region: &Region) -> Result<u32, String> {
 }
 
 fn attach(add: impl FnOnce(&mut Vec<Handle>) -> Result<usize, String>) -> Result<u32, String> {
-    let attached = OUTGOING.with(|open| {
+    let attached = OUTGOING.try_with(|open| {
         open.innermost(|transfer| {
             let index = add(&mut transfer.handles)?;
             u32::try_from(index).map_err(|_| "a message holds too many handles".to_owned())
         })
     });
-    attached.ok_or_else(|| {
+    attached.ok().flatten().ok_or_else(|| {
         "a handle can only be serialised while it is sent to another process: as an argument, a result, or a message \
          of a queue or a pipe"
             .to_owned()
@@ -177,11 +177,14 @@ pub fn take_region(index: u32) -> Result<Region, String> {
 }
 
 fn take<R>(index: u32, from: impl FnOnce(&mut Slot) -> Result<R, String>) -> Result<R, String> {
-    let taken = INCOMING.with(|open| {
+    let taken = INCOMING.try_with(|open| {
         open.innermost(|transfer| match transfer.slots.get_mut(index as usize) {
             Some(slot) => from(slot),
             None => Err(format!("the message carries no handle with index {index}")),
         })
     });
-    taken.ok_or_else(|| "a handle can only be deserialised from a message of another process".to_owned())?
+    taken
+        .ok()
+        .flatten()
+        .ok_or_else(|| "a handle can only be deserialised from a message of another process".to_owned())?
 }

@@ -5,6 +5,7 @@ mod common;
 mod errors;
 mod family;
 mod forks;
+mod hostile;
 mod life;
 mod programs;
 mod python;

@@ -6,10 +6,9 @@
 mod bytes;
 
 use std::{
-    collections::HashMap,
+    collections::VecDeque,
     fmt, io,
     marker::PhantomData,
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -28,7 +27,7 @@ use mp_core::{
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use crate::error::RecvError;
+use crate::{error::RecvError, tenure::Tenure};
 
 /// Receives the messages of a [`Sender`](crate::Sender) in another process or thread.
 ///
@@ -58,26 +57,39 @@ pub struct Receiver<T> {
     ring: Ring,
     socket: OwnedFd,
     inbox: Mutex<Inbox>,
-    travelled: AtomicBool,
+    tenure: Tenure,
     messages: PhantomData<fn() -> T>,
 }
 
 #[derive(Default)]
 struct Inbox {
     packet: Vec<u8>,
-    /// Handles that came ahead of their messages.
-    handles: HashMap<u64, Vec<OwnedFd>>,
+    /// Handles that came ahead of their messages, in the order in which they came, which is that of the messages.
+    handles: VecDeque<(u64, Vec<OwnedFd>)>,
+}
+
+/// In place of a tag: handles that this process could not take, whose message is not known for this reason. It is most likely the
+/// next one that has handles.
+const TORN: u64 = 0;
+
+impl Inbox {
+    /// Takes out the handles of the message with this tag, if they are here: the inner `None` if this process could not open
+    /// so many. Those that came before are of messages that never were: their senders died.
+    fn take_handles(&mut self, tag: u64) -> Option<Option<Vec<OwnedFd>>> {
+        let at = self.handles.iter().position(|(of, _)| *of == tag || *of == TORN)?;
+        self.handles.drain(..=at).next_back().map(|(of, fds)| (of == tag).then_some(fds))
+    }
+
+    /// Whoever found no message, and has handles, knows them for those of the dead, but for the last: before a sender sends
+    /// handles, the one before him has put the message for his, or is dead.
+    fn forget_handles_of_the_dead(&mut self) {
+        self.handles.drain(..self.handles.len().saturating_sub(1));
+    }
 }
 
 impl<T> Receiver<T> {
     pub(crate) fn new(ring: Ring, socket: OwnedFd) -> Self {
-        Self {
-            ring,
-            socket,
-            inbox: Mutex::default(),
-            travelled: AtomicBool::new(false),
-            messages: PhantomData,
-        }
+        Self { ring, socket, inbox: Mutex::default(), tenure: Tenure::new(), messages: PhantomData }
     }
 
     /// Receives the next message: appends its bytes to `into` and returns its descriptors. Waits until `deadline` (`None`:
@@ -155,9 +167,13 @@ impl<T> Receiver<T> {
         let mut fds = None;
         let got = self.ring.try_get(into, Entry::By(deadline), &mut |tag| {
             if tag != 0 {
-                // They were sent before the message was committed: they are here.
-                while self.take_packet(inbox, RecvFlags::DONTWAIT)? == Packet::One {}
-                fds = inbox.handles.remove(&tag);
+                let mut found = inbox.take_handles(tag);
+                // They were sent before the message was committed: they are here. What lies behind them stays there, where it
+                // takes none of this process's descriptors.
+                while found.is_none() && self.take_packet(inbox, RecvFlags::DONTWAIT)? == Packet::One {
+                    found = inbox.take_handles(tag);
+                }
+                fds = found.flatten();
             }
             Ok(())
         })?;
@@ -175,6 +191,7 @@ impl<T> Receiver<T> {
     /// Sleeps until a packet was taken in: a bell, most likely.
     fn sleep(&self, inbox: &mut Inbox, deadline: Option<Instant>) -> Result<Slept, RecvError> {
         // Without a deadline the sleep is one system call, which takes the bell in at once.
+        inbox.forget_handles_of_the_dead();
         let mut flags = if deadline.is_none() { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         loop {
             if flags.contains(RecvFlags::DONTWAIT) && !self.wait_for_packet(deadline)? {
@@ -209,7 +226,7 @@ impl<T> Receiver<T> {
         match fds::recv_small(&self.socket, &mut inbox.packet, flags) {
             Ok(Some(fds)) => {
                 if let Some(tag) = inbox.packet.first_chunk::<8>() {
-                    inbox.handles.insert(u64::from_le_bytes(*tag), fds);
+                    inbox.handles.push_back((u64::from_le_bytes(*tag), fds));
                 }
                 Ok(Packet::One)
             }
@@ -217,8 +234,13 @@ impl<T> Receiver<T> {
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => Ok(Packet::None),
                 io::ErrorKind::ConnectionReset => Ok(Packet::End),
-                // Its handles are lost. That is told to whoever receives their message.
-                io::ErrorKind::InvalidData => Ok(Packet::One),
+                io::ErrorKind::InvalidData => {
+                    if !fds::is_malformed(&error) {
+                        // Lost. That is told to whoever receives their message.
+                        inbox.handles.push_back((TORN, Vec::new()));
+                    }
+                    Ok(Packet::One)
+                }
                 _ => Err(error),
             },
         }
@@ -305,7 +327,7 @@ impl<T> AsFd for Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        if !*self.travelled.get_mut() {
+        if self.tenure.ends() {
             self.ring.abandon();
         }
     }
@@ -332,7 +354,7 @@ impl<T> Serialize for Receiver<T> {
             handles.push((*tag, fds.iter().map(|fd| attach(fd.as_fd())).collect::<Result<Vec<_>, _>>()?));
         }
         let result = (&self.ring, socket, handles).serialize(serializer)?;
-        self.travelled.store(true, Ordering::Relaxed);
+        self.tenure.travels();
         Ok(result)
     }
 }

@@ -12,6 +12,7 @@ mod odd;
 mod python;
 mod runtime;
 mod soak;
+mod surroundings;
 mod waiting;
 
 /// Bytes that prove that a message is whole and is the one that it says.

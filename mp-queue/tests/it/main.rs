@@ -13,6 +13,7 @@ mod soak;
 #[path = "../../examples/soak/engine.rs"]
 mod soak_engine;
 mod stopped;
+mod surroundings;
 
 /// The state of each thread of a process, by the kernel's word: `S` asleep, `T` stopped.
 fn states(pid: u32) -> Vec<char> {

@@ -31,11 +31,10 @@ pub(crate) fn wake(word: &AtomicU32, count: i32) {
 
 /// Adds 1 to `word` and wakes up to `count` sleepers, as one step: no death can fall between the two.
 ///
-/// Where the kernel lacks the operation ([`atomic_wake`] is false) it is two steps, and sleepers cap their sleep.
+/// Where the kernel lacks the operation ([`atomic_wake`] is false) it is two steps, and sleepers cap their sleep. So it is,
+/// without their knowledge, where a program has taken the operation from itself later on.
 pub(crate) fn add_and_wake(word: &AtomicU32, count: i32) {
-    if atomic_wake() {
-        raw_add_and_wake(word, count);
-    } else {
+    if !(atomic_wake() && raw_add_and_wake(word, count)) {
         word.fetch_add(1, Ordering::SeqCst);
         wake(word, count);
     }

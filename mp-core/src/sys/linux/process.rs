@@ -15,6 +15,8 @@ use std::{
     sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 
+#[cfg(feature = "kill-points")]
+use crate::kill_points::Refusal;
 use rustix::{
     io::fcntl_dupfd_cloexec,
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap},
@@ -168,6 +170,42 @@ pub(crate) fn set_process_name(name: &str) {
 pub(crate) fn forbid_system_calls() -> io::Result<()> {
     // SAFETY: takes numbers only; it restricts the calling thread, for the rest of its life.
     let code = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT, 0, 0, 0) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// From now on the kernel refuses (EPERM) this to the calling thread.
+#[cfg(feature = "kill-points")]
+pub(crate) fn refuse_system_call(what: Refusal) -> io::Result<()> {
+    // The system call, and its second argument if only some of the calls are meant.
+    let (number, value) = match what {
+        Refusal::AtomicWake => (libc::SYS_futex, Some(libc::FUTEX_WAKE_OP as u32)),
+        Refusal::ProcessHandles => (libc::SYS_pidfd_open, None),
+    };
+    const fn step(code: u32, yes: u8, no: u8, k: u32) -> libc::sock_filter {
+        libc::sock_filter { code: code as u16, jt: yes, jf: no, k }
+    }
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    // The number, the architecture, the instruction pointer, then the arguments, of 8 bytes each.
+    const SECOND: u32 = 24;
+    let mut filter = [
+        step(LOAD, 0, 0, 0),
+        step(EQUAL, 0, 3, number as u32),
+        step(LOAD, 0, 0, SECOND),
+        step(EQUAL, 0, 1, value.unwrap_or_default()),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    if value.is_none() {
+        filter[3].jf = 0;
+    }
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program points to a live filter, whose jumps stay inside it; both calls restrict the calling thread alone.
+    let code = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+    };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

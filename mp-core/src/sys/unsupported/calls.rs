@@ -158,6 +158,12 @@ pub mod fs {
         pub st_mtime_nsec: u64,
     }
 
+    #[derive(Debug, Clone, Copy)]
+    #[non_exhaustive]
+    pub struct StatFs {
+        pub f_type: i64,
+    }
+
     pub fn open(_: impl AsRef<std::path::Path>, _: OFlags, _: Mode) -> Result<OwnedFd> {
         Err(UNSUPPORTED)
     }
@@ -167,6 +173,10 @@ pub mod fs {
     }
 
     pub fn fstat(_: impl AsFd) -> Result<Stat> {
+        Err(UNSUPPORTED)
+    }
+
+    pub fn fstatfs(_: impl AsFd) -> Result<StatFs> {
         Err(UNSUPPORTED)
     }
 

@@ -191,6 +191,11 @@ pub(crate) mod process {
     pub(crate) fn forbid_system_calls() -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    #[cfg(feature = "kill-points")]
+    pub(crate) fn refuse_system_call(_what: crate::kill_points::Refusal) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// In place of what the loader knows.
