@@ -13,6 +13,7 @@ use mp_core::{
     os::{
         event::PollFlags,
         fd::{AsFd, OwnedFd},
+        io::ioctl_fionbio,
     },
     transfer::{self, Fd},
 };
@@ -41,12 +42,13 @@ pub struct ChannelSender<T> {
 
 struct Inner {
     ipc: IpcSender<Packet>,
-    /// The same socket.
+    /// The same socket; it does not block, so that ipc-channel's send does not.
     socket: OwnedFd,
 }
 
 impl<T> ChannelSender<T> {
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+        ioctl_fionbio(&socket, true)?;
         let ipc = exchange::import_sender(socket.try_clone()?)?.to();
         Ok(Self { inner: Arc::new(Inner { ipc, socket }), messages: PhantomData })
     }
@@ -75,10 +77,8 @@ impl<T> ChannelSender<T> {
         self.send_until(value, None)
     }
 
-    /// Sends a value if there is room.
-    ///
-    /// There counts as being room while no more than a quarter of the channel's memory is in use, so that a packet surely
-    /// fits. Should many senders see that at the same time, some of them may have to wait a little nevertheless.
+    /// Sends a value if there is room; does not block, however many others send at the same time. (The crate's README names
+    /// the exception.)
     ///
     /// ```
     /// use mp_pipe::{SendError, channel};
@@ -99,7 +99,7 @@ impl<T> ChannelSender<T> {
         self.send_until(value, Some(Instant::now()))
     }
 
-    /// Sends a value, waiting for room at most for `timeout`, never less; see [`ChannelSender::try_send`].
+    /// Sends a value, waiting for room at most for `timeout`, never less.
     ///
     /// ```
     /// use std::time::Duration;
@@ -126,20 +126,19 @@ impl<T> ChannelSender<T> {
         deadline: Option<Instant>,
     ) -> Result<(), SendError> {
         let parcel = transfer::encode(value)?;
-        if deadline.is_some() {
-            match wait_for(&self.inner.socket, PollFlags::OUT, deadline) {
-                Ok(true) => {}
-                Ok(false) => return Err(SendError::Full),
-                Err(error) => return Err(SendError::Handles(error)),
-            }
-        }
         let packet = pack(parcel.bytes, parcel.handles).map_err(SendError::Handles)?;
         loop {
             let Err(error) = self.inner.ipc.send(packet.clone()) else { return Ok(()) };
             let error = exchange::into_io(error);
+            // A packet is sent or not sent: nothing was.
             match error.kind() {
-                // A packet is sent or not sent: nothing was.
                 io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return Err(SendError::Full);
+                }
+                io::ErrorKind::WouldBlock => {
+                    wait_for(&self.inner.socket, PollFlags::OUT, deadline).map_err(SendError::Handles)?;
+                }
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                     return Err(SendError::Disconnected);
                 }

@@ -132,6 +132,10 @@ pub mod io {
         Err(UNSUPPORTED)
     }
 
+    pub fn ioctl_fionbio(_: impl AsFd, _: bool) -> Result<()> {
+        Err(UNSUPPORTED)
+    }
+
     pub fn fcntl_dupfd_cloexec(_: impl AsFd, _: i32) -> Result<OwnedFd> {
         Err(UNSUPPORTED)
     }
@@ -154,6 +158,7 @@ pub mod fs {
         pub st_dev: u64,
         pub st_ino: u64,
         pub st_size: i64,
+        pub st_blocks: i64,
         pub st_mtime: i64,
         pub st_mtime_nsec: u64,
     }
