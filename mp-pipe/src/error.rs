@@ -14,7 +14,7 @@ pub enum ChannelError {
     /// It could not be given its sockets.
     #[error("a channel cannot be made: it could not be given its sockets: {0}")]
     Sockets(io::Error),
-    /// ipc-channel could not be handed the sockets; it needs a directory for temporary files, once per process.
+    /// ipc-channel could not be handed the sockets.
     #[error("a channel cannot be made: ipc-channel could not be handed its sockets: {0}")]
     Exchange(io::Error),
 }

@@ -6,32 +6,41 @@
 //! packet with a descriptor. What such a packet looks like is learnt from two that ipc-channel itself has written, so
 //! nothing here knows its format.
 //!
-//! The only door that ipc-channel opens to the outside is a socket in a temporary directory; it exists for the moment that
-//! it takes to connect, once per process.
+//! The first far end is had by the only door that ipc-channel opens to the outside: it connects to a socket by name, once per
+//! process. The name is one that the kernel forgets with its socket; if that is taken or forbidden, a temporary
+//! file, for the moment that it takes to connect.
+//!
+//! A process that is forked from one with an exchange has a copy of it, through whose sockets both would get what is the
+//! other's, and of its lock, which a thread of the other may hold for ever. So each process makes its own and leaves that of
+//! another alone.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    path::Path,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ipc_channel::{
     IpcError,
-    ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender, OpaqueIpcReceiver, OpaqueIpcSender},
+    ipc::{self, IpcReceiver, IpcSender, OpaqueIpcReceiver, OpaqueIpcSender},
 };
 use mp_core::{
     catch_panic,
     os::{
         self,
         fd::{AsFd, OwnedFd},
-        io::retry_on_intr,
+        io::{Errno, retry_on_intr},
         net::{
             AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
             SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
-            connect, listen, recvmsg, sendmsg, socket_with,
+            listen, recvmsg, sendmsg, socket_with, sockopt::socket_peercred,
         },
     },
 };
+use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +63,28 @@ struct Exchange {
     receiver: Vec<u8>,
 }
 
-static EXCHANGE: Mutex<Option<Exchange>> = Mutex::new(None);
+/// The exchange of one process, and behind it that of a process which was forked from it.
+struct Home {
+    process: u32,
+    exchange: Mutex<Option<Exchange>>,
+    /// Written without a lock, which a fork could find held.
+    forked: OnceBox<Self>,
+}
+
+static FIRST: OnceBox<Home> = OnceBox::new();
+
+impl Home {
+    /// That of the calling process.
+    fn own() -> &'static Self {
+        let process = os::own_pid();
+        let make = || Box::new(Self { process, exchange: Mutex::new(None), forked: OnceBox::new() });
+        let mut home = FIRST.get_or_init(make);
+        while home.process != process {
+            home = home.forked.get_or_init(make);
+        }
+        home
+    }
+}
 
 /// The sending endpoint of the socket `fd`.
 pub(super) fn import_sender(fd: OwnedFd) -> io::Result<OpaqueIpcSender> {
@@ -90,7 +120,7 @@ pub(super) fn into_io(error: IpcError) -> io::Error {
 }
 
 fn with_exchange<R>(work: impl FnOnce(&Exchange) -> io::Result<R>) -> io::Result<R> {
-    let mut slot = EXCHANGE.lock();
+    let mut slot = Home::own().exchange.lock();
     let exchange = match slot.take() {
         Some(exchange) => exchange,
         None => loop {
@@ -110,28 +140,11 @@ fn with_exchange<R>(work: impl FnOnce(&Exchange) -> io::Result<R>) -> io::Result
 
 impl Exchange {
     fn open() -> io::Result<Self> {
-        // Where this fails, ipc-channel panics.
-        if !std::env::temp_dir().metadata()?.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
-        let (server, name) = catch_panic(IpcOneShotServer::<Carried>::new)
-            .map_err(|report| io::Error::other(report.message))??;
-        let there = Path::new(&name);
-        // In the directory that the server made and removes.
-        let here = there.with_file_name("exchange");
-        let listener = socket()?;
-        bind(&listener, &SocketAddrUnix::new(&here)?)?;
-        listen(&listener, 1)?;
-        let departures = IpcSender::<Carried>::connect(here.to_string_lossy().into_owned())?;
-        let outwards = retry_on_intr(|| accept_with(&listener, SocketFlags::CLOEXEC))?;
-        let inwards = socket()?;
-        retry_on_intr(|| connect(&inwards, &SocketAddrUnix::new(there)?))?;
-
-        let (sender, receiver) = ipc::channel::<()>()?;
-        departures.send(Carried::Sender(sender.to_opaque())).map_err(into_io)?;
-        let (sender, fd) = read_packet(&outwards)?;
-        write_packet(&inwards, &sender, &fd)?;
-        let (arrivals, _proof) = server.accept().map_err(into_io)?;
+        let (departures, outwards) = connected()?;
+        let (into_here, arrivals) = ipc::channel()?;
+        departures.send(Carried::Sender(into_here.to_opaque())).map_err(into_io)?;
+        let (sender, inwards) = read_packet(&outwards)?;
+        let (_, receiver) = ipc::channel::<()>()?;
         departures.send(Carried::Receiver(receiver.to_opaque())).map_err(into_io)?;
         let (receiver, _) = read_packet(&outwards)?;
         Ok(Self { inwards, arrivals, departures, outwards, sender, receiver })
@@ -143,13 +156,73 @@ impl Exchange {
     }
 }
 
+/// A sender of ipc-channel, and the plain socket at which arrives what it sends.
+fn connected() -> io::Result<(IpcSender<Carried>, OwnedFd)> {
+    let listener = socket()?;
+    let name = Name::bind(&listener)?;
+    // Strangers may knock at a name without a file, so as many as may wait, and only this process is let in.
+    listen(&listener, i32::MAX)?;
+    let sender = IpcSender::connect(name.path())?;
+    loop {
+        let socket = retry_on_intr(|| accept_with(&listener, SocketFlags::CLOEXEC))?;
+        if socket_peercred(&socket)?.pid == os::process::getpid() {
+            return Ok((sender, socket));
+        }
+    }
+}
+
+/// By what a sender of ipc-channel finds a socket.
+enum Name {
+    /// What ipc-channel's address of the empty path is to Linux: an abstract name, of zeros alone.
+    Zeros,
+    File(PathBuf),
+}
+
+impl Name {
+    /// How long to wait for another process that is just connecting: some microseconds are enough, unless it was stopped.
+    const PATIENCE: Duration = Duration::from_millis(20);
+
+    fn bind(listener: &OwnedFd) -> io::Result<Self> {
+        let zeros = SocketAddrUnix::new_abstract_name(&[0; 107])?;
+        let deadline = Instant::now() + Self::PATIENCE;
+        loop {
+            match bind(listener, &zeros) {
+                Ok(()) => return Ok(Self::Zeros),
+                Err(Errno::ADDRINUSE) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_micros(100));
+                }
+                Err(_) => break,
+            }
+        }
+        let random = RandomState::new().hash_one(os::own_pid());
+        let path = std::env::temp_dir().join(format!("mp-channel-{random:016x}"));
+        bind(listener, &SocketAddrUnix::new(&path)?)?;
+        Ok(Self::File(path))
+    }
+
+    fn path(&self) -> String {
+        match self {
+            Self::Zeros => String::new(),
+            Self::File(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if let Self::File(path) = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// Receives by ipc-channel, which panics when this process may open no more descriptors, and lets EINTR through.
 pub(super) fn receive<R>(mut attempt: impl FnMut() -> Result<R, IpcError>) -> Result<R, IpcError> {
     loop {
         match catch_panic(&mut attempt) {
             Ok(Err(IpcError::Io(error))) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(outcome) => return outcome,
-            Err(_) => return Err(IpcError::Io(os::io::Errno::MFILE.into())),
+            Err(_) => return Err(IpcError::Io(Errno::MFILE.into())),
         }
     }
 }
@@ -180,5 +253,5 @@ fn read_packet(socket: &OwnedFd) -> io::Result<(Vec<u8>, OwnedFd)> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    Ok((bytes, fd.ok_or(os::io::Errno::MFILE)?))
+    Ok((bytes, fd.ok_or(Errno::MFILE)?))
 }
