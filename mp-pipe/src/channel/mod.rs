@@ -27,7 +27,7 @@ use mp_core::{
         self,
         event::{PollFd, PollFlags, poll},
         fd::{AsFd, BorrowedFd, OwnedFd},
-        fs::{MemfdFlags, memfd_create},
+        fs::{MemfdFlags, Stat, fcntl_get_seals, fstat, memfd_create},
         net::{RecvFlags, SendFlags},
         time::Timespec,
     },
@@ -104,8 +104,13 @@ impl<'de> Deserialize<'de> for Bytes {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// **A channel trusts its peers**: ipc-channel believes what stands in a packet's header. Who writes packets of his own to the
+/// socket of a sender can crash the receiver or let it wait for ever, and there is no defence. For peers that are no parts of
+/// the program take a [`pipe`](crate::pipe()).
+///
 /// # Errors
-/// [`ChannelError`]: no descriptors left, or, the first time in a process, no directory for temporary files.
+/// [`ChannelError`]: no descriptors left; or, the first time in a process, the address by which ipc-channel connects is
+/// taken, and there is no directory for temporary files.
 pub fn channel<T>() -> Result<(ChannelSender<T>, ChannelReceiver<T>), ChannelError> {
     let (left, right) = fds::pair().map_err(ChannelError::Sockets)?;
     Ok((
@@ -147,11 +152,26 @@ fn unpack(packet: Packet) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     if fds.is_empty() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut memory = File::from(fds.remove(0));
-    memory.rewind()?;
+    let memory = File::from(fds.remove(0));
+    Ok((read_memory(memory)?, fds))
+}
+
+/// What [`pack`] has put aside, and nothing else: that could block, or have no end.
+fn read_memory(mut memory: File) -> io::Result<Vec<u8>> {
+    let Stat { st_size, st_blocks, .. } = fstat(&memory)?;
+    // Only memory has seals. Where it has no holes, its sender has paid for it as its receiver will.
+    if fcntl_get_seals(&memory).is_err() || st_blocks.saturating_mul(512) < st_size {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "what lies outside of it is not the memory of a message",
+        ));
+    }
+    let len = usize::try_from(st_size).map_err(io::Error::other)?;
     let mut bytes = Vec::new();
-    memory.read_to_end(&mut bytes)?;
-    Ok((bytes, fds))
+    bytes.try_reserve_exact(len)?;
+    memory.rewind()?;
+    memory.take(len as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Waits until the socket is ready, at most until `deadline`; a deadline that has passed still has one look.

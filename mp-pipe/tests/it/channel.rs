@@ -360,31 +360,6 @@ fn a_descriptor_made_non_blocking_changes_nothing() {
     });
 }
 
-/// The door of ipc-channel is a socket in a temporary directory.
-#[test]
-fn nothing_stays_in_the_temporary_directory_and_none_is_a_clear_error() {
-    test_init!();
-    let own = std::env::temp_dir().join(format!("mp-channel-test-{}", std::process::id()));
-    std::fs::create_dir(&own).unwrap();
-    fn left() -> usize {
-        let (sender, receiver) = channel::<ChannelSender<u32>>().unwrap();
-        let (inner, answer) = channel().unwrap();
-        sender.send(&inner).unwrap();
-        receiver.recv().unwrap().send(&1).unwrap();
-        answer.recv().unwrap();
-        std::fs::read_dir(std::env::temp_dir()).unwrap().count()
-    }
-    let child = Process::new().env("TMPDIR", &own).spawn(left, ()).unwrap();
-    assert_eq!(child.join().unwrap(), 0);
-    std::fs::remove_dir(&own).unwrap();
-    let child = Process::new()
-        .env("TMPDIR", &own)
-        .spawn(|| channel::<u32>().map(drop).map_err(|error| error.to_string()), ())
-        .unwrap();
-    let error = child.join().unwrap().unwrap_err();
-    assert!(error.starts_with("a channel cannot be made: ipc-channel could not be handed"), "{error}");
-}
-
 #[test]
 fn clones_share_their_descriptors() {
     let (sender, _receiver) = channel::<u32>().unwrap();

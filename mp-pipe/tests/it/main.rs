@@ -2,6 +2,7 @@
 #![cfg(all(target_os = "linux", not(mp_unsupported)))]
 
 mod channel;
+mod channel_odd;
 mod connection;
 mod deaths;
 mod handles;
