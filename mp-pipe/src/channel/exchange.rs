@@ -158,11 +158,15 @@ impl Exchange {
 
 /// A sender of ipc-channel, and the plain socket at which arrives what it sends.
 fn connected() -> io::Result<(IpcSender<Carried>, OwnedFd)> {
+    connected_by(&Name::Zeros).or_else(|_| connected_by(&Name::temporary()))
+}
+
+fn connected_by(name: &Name) -> io::Result<(IpcSender<Carried>, OwnedFd)> {
     let listener = socket()?;
-    let name = Name::bind(&listener)?;
+    name.give(&listener)?;
     // Strangers may knock at a name without a file, so as many as may wait, and only this process is let in.
     listen(&listener, i32::MAX)?;
-    let sender = IpcSender::connect(name.path())?;
+    let sender = IpcSender::connect(name.as_path())?;
     loop {
         let socket = retry_on_intr(|| accept_with(&listener, SocketFlags::CLOEXEC))?;
         if socket_peercred(&socket)?.pid == os::process::getpid() {
@@ -182,25 +186,28 @@ impl Name {
     /// How long to wait for another process that is just connecting: some microseconds are enough, unless it was stopped.
     const PATIENCE: Duration = Duration::from_millis(20);
 
-    fn bind(listener: &OwnedFd) -> io::Result<Self> {
-        let zeros = SocketAddrUnix::new_abstract_name(&[0; 107])?;
+    fn temporary() -> Self {
+        let random = RandomState::new().hash_one(os::own_pid());
+        Self::File(std::env::temp_dir().join(format!("mp-channel-{random:016x}")))
+    }
+
+    fn give(&self, socket: &OwnedFd) -> io::Result<()> {
+        let address = match self {
+            Self::Zeros => SocketAddrUnix::new_abstract_name(&[0; 107])?,
+            Self::File(path) => SocketAddrUnix::new(path)?,
+        };
         let deadline = Instant::now() + Self::PATIENCE;
         loop {
-            match bind(listener, &zeros) {
-                Ok(()) => return Ok(Self::Zeros),
+            match bind(socket, &address) {
                 Err(Errno::ADDRINUSE) if Instant::now() < deadline => {
                     thread::sleep(Duration::from_micros(100));
                 }
-                Err(_) => break,
+                outcome => return Ok(outcome?),
             }
         }
-        let random = RandomState::new().hash_one(os::own_pid());
-        let path = std::env::temp_dir().join(format!("mp-channel-{random:016x}"));
-        bind(listener, &SocketAddrUnix::new(&path)?)?;
-        Ok(Self::File(path))
     }
 
-    fn path(&self) -> String {
+    fn as_path(&self) -> String {
         match self {
             Self::Zeros => String::new(),
             Self::File(path) => path.to_string_lossy().into_owned(),
