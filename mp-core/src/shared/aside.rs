@@ -98,7 +98,8 @@ impl Waits {
     }
 }
 
-/// Whether one of this thread's CPUs is idle: whether on the whole machine fewer threads run than the thread has CPUs.
+/// Whether one of this thread's CPUs is idle: whether on the whole machine no more threads run than the thread has CPUs, of
+/// which two share one: this thread and its partner, which it has woken before it waits.
 fn is_idle(cpu: u32) -> bool {
     let Ok(own) = os::thread::sched_getaffinity(None) else { return false };
     if own.count() < 2 || cpu as usize >= CpuSet::MAX_CPU {
@@ -107,7 +108,7 @@ fn is_idle(cpu: u32) -> bool {
     // `0.20 0.18 0.12 1/80 11206`: the fourth number.
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let running = load.split([' ', '/']).nth(3).and_then(|running| running.parse::<u32>().ok());
-    running.is_some_and(|running| running < own.count())
+    running.is_some_and(|running| running <= own.count())
 }
 
 /// Moves this thread to another of its CPUs than `cpu`; whether there is one.
