@@ -80,6 +80,8 @@ impl<'p, C> Call<'p, C> {
     /// after that time, or a second if that is more, and up to twice as late; no task is over time then, and what it held runs
     /// again.
     ///
+    /// The clock goes on while the whole program is stopped (Ctrl-Z): tasks may be over time when it continues.
+    ///
     /// ```
     /// # mp_pool::test_init!();
     /// use mp_pool::{Pool, TaskError};
@@ -150,7 +152,8 @@ impl<'p, C> Call<'p, C> {
     }
 
     /// Has `progress` called now and then as tasks end, and when the last has ended: one call at a time, on a thread of the pool, or
-    /// on that of a caller who waits, who does not return before it was told of the end. It may use the pool. If it panics, nothing
+    /// on that of a caller who waits, who does not return before it was told of the end. It is not called for each task: counts are
+    /// skipped, but none is less than the one before. It may use the pool. If it panics, nothing
     /// else is disturbed.
     ///
     /// ```

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -48,39 +48,57 @@ struct Shared<T> {
     job: Arc<Job>,
     read: fn(&Job) -> Result<T, Error>,
     value: Mutex<Value<T>>,
-    /// A value that was lent is back.
+    /// A value that was out is back.
     back: Condvar,
 }
 
 enum Value<T> {
     Encoded,
     Here(Result<T, Error>),
-    /// A callback has it, on this thread; whether it is a success.
-    Lent(bool, ThreadId),
+    /// Somebody has it on this thread: decodes it, or runs a callback with it, and then it is known whether it is a success.
+    Out(ThreadId, Option<bool>),
     /// Whether it was a success.
     Taken(bool),
 }
 
 impl<T> Value<T> {
     fn is_success(&self) -> bool {
-        matches!(self, Self::Here(Ok(_)) | Self::Lent(true, _) | Self::Taken(true))
+        matches!(self, Self::Here(Ok(_)) | Self::Out(_, Some(true)) | Self::Taken(true))
+    }
+
+    fn is_with_another_thread(&self) -> bool {
+        matches!(self, Self::Out(to, _) if *to != thread::current().id())
     }
 }
 
 impl<T> Shared<T> {
-    /// The value of a job that has finished, decoded.
+    /// The value of a job that has finished. The first to ask decodes it, with no lock held: that is foreign code, which others do
+    /// not wait for longer than they want to.
     fn decoded(&self) -> MutexGuard<'_, Value<T>> {
         let mut value = self.value.lock();
         if matches!(*value, Value::Encoded) {
-            *value = Value::Here((self.read)(&self.job));
+            *value = Value::Out(thread::current().id(), None);
+            let result = MutexGuard::unlocked(&mut value, || catch_panic(|| (self.read)(&self.job)));
+            let failed = |report| Err(io::Error::other(format!("its results {report}")).into());
+            *value = Value::Here(result.unwrap_or_else(failed));
+            // A task that polls is told by `lend`: nobody else can have decoded it meanwhile.
+            self.back.notify_all();
         }
         value
     }
 
-    /// As [`decoded`](Self::decoded), and not lent to another thread; `None` after the deadline.
+    fn is_success(&self) -> bool {
+        let mut value = self.decoded();
+        while matches!(*value, Value::Out(_, None)) && value.is_with_another_thread() {
+            self.back.wait(&mut value);
+        }
+        value.is_success()
+    }
+
+    /// As [`decoded`](Self::decoded), and with no other thread; `None` after the deadline.
     fn at_hand(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, Value<T>>> {
         let mut value = self.decoded();
-        while matches!(*value, Value::Lent(_, to) if to != thread::current().id()) {
+        while value.is_with_another_thread() {
             match deadline {
                 None => self.back.wait(&mut value),
                 Some(deadline) if self.back.wait_until(&mut value, deadline).timed_out() => return None,
@@ -90,14 +108,15 @@ impl<T> Shared<T> {
         Some(value)
     }
 
-    fn take(&self, deadline: Option<Instant>) -> Result<T, Error> {
-        let mut value = self.at_hand(deadline).ok_or(Error::TimedOut)?;
+    /// Takes the value; `None` if another thread has it until the deadline.
+    fn take(&self, deadline: Option<Instant>) -> Option<Result<T, Error>> {
+        let mut value = self.at_hand(deadline)?;
         let taken = Value::Taken(value.is_success());
         match std::mem::replace(&mut *value, taken) {
-            Value::Here(result) => result,
+            Value::Here(result) => Some(result),
             other => {
                 *value = other;
-                Err(Error::AlreadyTaken)
+                Some(Err(Error::AlreadyTaken))
             }
         }
     }
@@ -106,7 +125,7 @@ impl<T> Shared<T> {
     fn lend(&self, look: impl FnOnce(&Result<T, Error>)) {
         let result = {
             let Some(mut value) = self.at_hand(None) else { return };
-            let lent = Value::Lent(value.is_success(), thread::current().id());
+            let lent = Value::Out(thread::current().id(), Some(value.is_success()));
             match std::mem::replace(&mut *value, lent) {
                 Value::Here(result) => result,
                 other => return *value = other,
@@ -115,6 +134,9 @@ impl<T> Shared<T> {
         let _ = catch_panic(|| look(&result));
         *self.value.lock() = Value::Here(result);
         self.back.notify_all();
+        if let Some(waker) = self.job.watch_for_task(None) {
+            waker.wake();
+        }
     }
 }
 
@@ -133,17 +155,20 @@ impl<T> Handle<T> {
     pub fn get(&self) -> Result<T, Error> {
         self.engine.check_process()?;
         self.wait();
-        self.shared.take(None)
+        self.shared.take(None).unwrap_or(Err(Error::TimedOut))
     }
 
-    /// As [`get`](Self::get), but gives up after `timeout`, never earlier. The call goes on then.
+    /// As [`get`](Self::get), but gives up after `timeout`, never earlier. The call goes on then. It also gives up where the result is
+    /// there and another thread decodes it, or a callback has it. What it cannot interrupt is the result's own `Deserialize`, if this
+    /// is the first to ask for it.
     ///
     /// # Errors
     /// [`Error::TimedOut`]; else as [`get`](Self::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
         self.engine.check_process()?;
         let deadline = Instant::now().checked_add(timeout);
-        if self.wait_until(deadline) { self.shared.take(deadline) } else { Err(Error::TimedOut) }
+        let result = if self.wait_until(deadline) { self.shared.take(deadline) } else { None };
+        result.unwrap_or(Err(Error::TimedOut))
     }
 
     /// Waits until the call has ended, however it ended. Python: `wait()`.
@@ -168,10 +193,11 @@ impl<T> Handle<T> {
         self.wait_timeout(Duration::ZERO)
     }
 
-    /// Whether the call has ended without an error; `None` if it has not ended. Python: `successful()`, which raises then.
+    /// Whether the call has ended without an error; `None` if it has not ended. Decodes the result, or waits for another thread that
+    /// does. Python: `successful()`, which raises then.
     #[must_use]
     pub fn successful(&self) -> Option<bool> {
-        self.ready().then(|| self.shared.decoded().is_success())
+        self.ready().then(|| self.shared.is_success())
     }
 
     /// How many of its tasks have ended.
@@ -212,9 +238,9 @@ impl<T: Send + 'static> Handle<T> {
     /// Has `callback` called with the result, once, on a thread of the pool, if the call succeeds. Python: `callback`.
     ///
     /// It should be quick: one runs at a time, and whoever takes the result waits until it has returned. If it panics, nothing else
-    /// is disturbed. It may use the pool, and ask this handle, but not take the result: that is [`Error::AlreadyTaken`]. Called
+    /// is disturbed. It may use the pool, end it, and ask this handle, but not take the result: that is [`Error::AlreadyTaken`]. Called
     /// after the call has ended, it runs as well, on the calling thread if the pool is gone; if the result was taken by then, it
-    /// does not.
+    /// does not. [`Pool::join`](crate::Pool::join) waits for it, [`Pool::terminate`](crate::Pool::terminate) for a second.
     #[must_use = "the handle is still that of the result"]
     pub fn on_success(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
         self.when_finished(move |result| {
@@ -255,12 +281,16 @@ impl<T> Future for Handle<T> {
         if let Err(error) = self.engine.check_process() {
             return Poll::Ready(Err(error));
         }
-        if self.shared.job.watch(context.waker()) {
+        let job = &self.shared.job;
+        // First, so that whoever ends the call or gives the value back from now on finds it.
+        drop(job.watch_for_task(Some(context.waker().clone())));
+        if !job.finished() {
             self.engine.hurry();
-            Poll::Pending
-        } else {
-            Poll::Ready(self.shared.take(None))
+            return Poll::Pending;
         }
+        let Some(result) = self.shared.take(Some(Instant::now())) else { return Poll::Pending };
+        drop(job.watch_for_task(None));
+        Poll::Ready(result)
     }
 }
 
@@ -327,7 +357,11 @@ impl<R: DeserializeOwned> Reader<R> {
     pub(crate) fn finish(self, job: &Job) -> Result<Vec<R>, Error> {
         match (job.failed(), self.failed) {
             (Some(error), _) => Err(error),
-            (None, Some(error)) => Err(error.into()),
+            (None, Some(error)) => {
+                // Foreign code, of which the error is worth more.
+                let _ = catch_panic(|| drop(self.values));
+                Err(error.into())
+            }
             (None, None) => Ok(self.values),
         }
     }

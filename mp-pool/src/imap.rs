@@ -31,6 +31,9 @@ const AHEAD: usize = 16;
 ///
 /// In a process that was forked from that of the pool it ends with [`Error::OtherProcess`].
 ///
+/// When the pool is closed it reads on, but only until a [`join`](crate::Pool::join) has found no task under way: then it gives the
+/// results of what it had read, and ends with an error, [`TaskError::Cancelled`] of tasks or [`Error::Closed`].
+///
 /// Dropping it reads no more of the input; tasks that were submitted run to their end.
 pub struct Imap<I, R> {
     engine: Arc<Engine>,

@@ -150,7 +150,10 @@ struct Inbox {
     ends: Vec<Ends>,
     failed: Option<Error>,
     underway: Option<Underway>,
+    /// Of threads that wait for several jobs.
     wakers: Vec<Waker>,
+    /// Of the task that has polled last.
+    task: Option<Waker>,
     callbacks: Vec<Callback>,
 }
 
@@ -271,6 +274,22 @@ impl Job {
         true
     }
 
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        self.inbox.lock().wakers.len()
+    }
+
+    /// Has `waker` not woken any more.
+    pub(crate) fn unwatch(&self, waker: &Waker) {
+        self.inbox.lock().wakers.retain(|known| !known.will_wake(waker));
+    }
+
+    /// Has `waker` woken when the job has finished, instead of that which it returns: there is one future, and its last poll counts.
+    /// Not even dropped under the lock is what it returns: that is foreign code.
+    pub(crate) fn watch_for_task(&self, waker: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut self.inbox.lock().task, waker)
+    }
+
     /// Has `callback` called when the job has finished; gives it back if it has.
     pub(crate) fn when_finished(&self, callback: Callback) -> Option<Callback> {
         let mut inbox = self.inbox.lock();
@@ -293,7 +312,9 @@ impl Job {
     pub(crate) fn take_watchers(&self) -> (Vec<Waker>, Vec<Callback>) {
         let mut inbox = self.inbox.lock();
         inbox.underway = None;
-        (std::mem::take(&mut inbox.wakers), std::mem::take(&mut inbox.callbacks))
+        let mut wakers = std::mem::take(&mut inbox.wakers);
+        wakers.extend(inbox.task.take());
+        (wakers, std::mem::take(&mut inbox.callbacks))
     }
 }
 

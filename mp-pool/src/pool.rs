@@ -27,7 +27,7 @@ mod calls;
 /// [tried again](Call::retries); the worker is replaced. A task that had ended, but whose result was lost with the worker, runs again,
 /// and so do tasks that waited behind: a task may run more than once when workers die, but its result comes once.
 ///
-/// Dropping a pool terminates it.
+/// Dropping a pool [terminates](Self::terminate) it.
 #[derive(Debug)]
 pub struct Pool {
     engine: Arc<Engine>,
@@ -75,11 +75,16 @@ impl Pool {
 
     /// Takes no more work from now on; what was submitted goes on. Does not wait; may be called any number of times. Python:
     /// `close()`.
+    ///
+    /// An [`Imap`](crate::Imap) submits as it is read, and may go on with that until [`Pool::join`] finds no task under way. What it reads
+    /// later is cancelled: so take its results before.
     pub fn close(&self) {
         self.engine.close();
     }
 
-    /// Waits until everything that was submitted has ended and the workers have exited, their exit hooks included. Python: `join()`.
+    /// Waits until everything that was submitted has ended, the workers have exited, their exit hooks included, and callbacks have
+    /// returned. A worker that does not exit, because it was stopped or its exit hook hangs, is waited for up to 30 s, and killed then.
+    /// Python: `join()`.
     ///
     /// Results that nobody has taken stay with their handles. May be called any number of times.
     ///
@@ -90,7 +95,8 @@ impl Pool {
     }
 
     /// Ends the workers now; what has not ended is cancelled. Returns when they are gone, which takes a second or two at most, also if
-    /// they do not listen. Python: `terminate()`.
+    /// they do not listen. A callback that is at work is waited for during another second, and left to itself then: it runs on, and so
+    /// do those behind it. Python: `terminate()`.
     pub fn terminate(&self) {
         self.engine.terminate();
     }

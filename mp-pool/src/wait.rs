@@ -100,19 +100,40 @@ fn wait(handles: &[&dyn Waitable], timeout: Option<Duration>, enough: &dyn Fn(us
     }
     // Several pools: their clerks collect, and wake this thread.
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    loop {
+    let enough = loop {
         for handle in handles {
             if handle.parts().job.watch(&waker) {
                 handle.parts().engine.hurry();
             }
         }
         if done() {
-            return true;
+            break true;
         }
         match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
             None => thread::park(),
-            Some(left) if left.is_zero() => return false,
+            Some(left) if left.is_zero() => break false,
             Some(left) => thread::park_timeout(left),
         }
+    };
+    handles.iter().for_each(|handle| handle.parts().job.unwatch(&waker));
+    enough
+}
+
+#[cfg(all(test, target_os = "linux", not(mp_unsupported), not(mp_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_leaves_no_waker_behind() {
+        crate::test_init!();
+        let pools = [(); 2].map(|()| crate::Pool::with_workers(1).unwrap());
+        let handles =
+            pools.each_ref().map(|pool| pool.apply_async(|| thread::sleep(Duration::MAX), ()).unwrap());
+        let [a, b] = &handles;
+        for _ in 0..10 {
+            assert!(wait_any(&[a, b], Some(Duration::ZERO)).is_empty());
+            assert!(!wait_all(&[a, b], Some(Duration::ZERO)));
+        }
+        assert_eq!(handles.each_ref().map(|handle| handle.job().watchers()), [0, 0]);
     }
 }

@@ -9,7 +9,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -95,12 +94,8 @@ impl Engine {
         let underway = Underway(Arc::clone(self));
         let mut desk = self.clerk.desk.lock();
         if !desk.hired && !desk.stop {
-            let engine = Arc::clone(self);
-            let thread = thread::Builder::new()
-                .name("mp-pool-clerk".into())
-                .spawn(move || engine.live("clerk", Self::attend))?;
+            self.start_thread("clerk", Self::attend)?;
             desk.hired = true;
-            self.threads.lock().push(thread);
         }
         self.clerk.bell.notify_all();
         drop(desk);

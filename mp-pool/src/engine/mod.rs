@@ -7,9 +7,11 @@ mod keeper;
 mod table;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -50,11 +52,18 @@ pub(crate) struct Engine {
     waiting: AtomicUsize,
     clerk: Clerk,
     stopped: AtomicBool,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Vec<OwnThread>>,
     settings: Arc<Settings>,
     born: Instant,
     /// The process that has the workers: one that was forked from it has only a copy of this.
     pid: u32,
+}
+
+/// One of the pool's own threads.
+struct OwnThread {
+    thread: JoinHandle<()>,
+    /// Disconnected when it has done what it was there for.
+    ends: mpsc::Receiver<()>,
 }
 
 #[derive(Debug, Default)]
@@ -91,11 +100,7 @@ impl Engine {
             born: Instant::now(),
             pid: own_pid(),
         });
-        let keeper = Arc::clone(&engine);
-        let thread = thread::Builder::new()
-            .name("mp-pool-keeper".into())
-            .spawn(move || keeper.live("keeper", Self::keep))?;
-        engine.threads.lock().push(thread);
+        engine.start_thread("keeper", Self::keep)?;
         loop {
             let now = Instant::now();
             let Some(opening) = engine.table.lock().crew.opening(false, now) else { break };
@@ -108,6 +113,18 @@ impl Engine {
             }
         }
         Ok(engine)
+    }
+
+    /// Starts one of the pool's own threads.
+    fn start_thread(self: &Arc<Self>, who: &'static str, life: fn(&Self)) -> io::Result<()> {
+        let engine = Arc::clone(self);
+        let (lives, ends) = mpsc::channel();
+        let thread = thread::Builder::new().name(format!("mp-pool-{who}")).spawn(move || {
+            engine.live(who, life);
+            drop(lives);
+        })?;
+        self.threads.lock().push(OwnThread { thread, ends });
+        Ok(())
     }
 
     pub(crate) fn size(&self) -> usize {

@@ -247,7 +247,8 @@ impl Pool {
         self.call().imap(function, items)
     }
 
-    /// As [`Pool::imap`], with each result as soon as it is there. Python: `imap_unordered()`.
+    /// As [`Pool::imap`], with each result as soon as it is there. A result does not say which item it is of: where that matters, number
+    /// the input, and have the function return the number. Python: `imap_unordered()`.
     ///
     /// ```
     /// # mp_pool::test_init!();

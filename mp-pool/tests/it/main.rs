@@ -21,5 +21,6 @@ mod python;
 mod python_async;
 mod python_life;
 mod scarcity;
+mod slow_code;
 mod stalls;
 mod storm;
