@@ -246,6 +246,32 @@ fn queued_tasks_are_cancelled_without_being_begun() {
 }
 
 #[test]
+fn of_many_calls_in_line_exactly_those_end_that_are_cancelled() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    let begun = Event::new().unwrap();
+    let blocker = pool.call().grace(LONG).apply_async(careful, (begun.clone(),)).unwrap();
+    begun.wait();
+    // Of one span and of several, of which some are with the worker.
+    let call =
+        |tasks: u64| pool.call().chunk_size(1.try_into().unwrap()).map_async(square, 0..tasks).unwrap();
+    let handles: Vec<_> = (0..60).map(|number| call(if number % 5 == 0 { 5000 } else { 1 })).collect();
+    for number in (0..60).step_by(3).rev() {
+        handles[number].cancel();
+        assert!(handles[number].ready(), "{number}");
+    }
+    blocker.cancel();
+    for (number, handle) in handles.iter().enumerate() {
+        let result = handle.get();
+        if number.is_multiple_of(3) {
+            assert!(matches!(result, Err(Error::Task(TaskError::Cancelled { index: 0 }))), "{number}");
+        } else {
+            assert_eq!(result.unwrap().len(), if number.is_multiple_of(5) { 5000 } else { 1 });
+        }
+    }
+}
+
+#[test]
 fn a_running_task_is_told_to_stop_and_then_killed() {
     test_init!();
     let pool = Pool::with_workers(2).unwrap();

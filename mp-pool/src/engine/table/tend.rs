@@ -1,6 +1,7 @@
 //! What becomes due with time: next attempts, time-outs, and the ends of cancelled tasks that do not listen.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -20,12 +21,24 @@ impl<C: Crew> Table<C> {
     pub(in crate::engine) fn cancel(&mut self, job: &Arc<Job>, now: Instant) {
         job.cancelled.store(true, Ordering::Release);
         let mine = |span: &Span| Arc::ptr_eq(&span.job, job);
-        let (own, others) = std::mem::take(&mut self.line).into_iter().partition(mine);
-        self.line = others;
         let (later, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.later).into_iter().partition(|(_, span)| mine(span));
         self.later = others;
-        for span in Vec::from(own).into_iter().chain(later.into_iter().map(|(_, span)| span)) {
+        let mut spans: Vec<_> = later.into_iter().map(|(_, span)| span).collect();
+        // Many calls may wait, and all be cancelled: the line is not rebuilt for one that has a single span in it.
+        let elsewhere = spans.iter().map(|span| span.len() as usize).sum::<usize>() + self.in_flight(job);
+        let in_line = job.total().and_then(|total| total.checked_sub(job.ended() + elsewhere));
+        match self.line.iter().position(mine) {
+            None => {}
+            Some(at) if in_line == Some(self.line[at].len() as usize) => spans.extend(self.line.remove(at)),
+            Some(_) => {
+                let (own, others): (VecDeque<_>, VecDeque<_>) =
+                    std::mem::take(&mut self.line).into_iter().partition(mine);
+                self.line = others;
+                spans.extend(own);
+            }
+        }
+        for span in spans {
             self.end(job, span.first(), span.len() as usize, End::Cancelled);
         }
         let tickets: Vec<Ticket> =
@@ -43,6 +56,12 @@ impl<C: Crew> Table<C> {
         }
         self.watched = true;
         self.tend_tasks(now);
+    }
+
+    /// How many tasks of a job workers have that were not answered.
+    fn in_flight(&self, job: &Arc<Job>) -> usize {
+        let own = self.flights.values().filter(|flight| Arc::ptr_eq(&flight.span.job, job));
+        own.map(|flight| (flight.len - flight.answered) as usize).sum()
     }
 
     /// Warns and kills what has been at work for too long; says when to look again.
