@@ -274,7 +274,7 @@ impl Job {
         true
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, target_os = "linux", not(mp_unsupported), not(mp_loom)))]
     pub(crate) fn watchers(&self) -> usize {
         self.inbox.lock().wakers.len()
     }
