@@ -285,6 +285,15 @@ pub fn forbid_system_calls() -> std::io::Result<()> {
     crate::sys::process::forbid_system_calls()
 }
 
+/// Forks a process that goes on from here, as a task may that knows no better; whether this is the fork.
+///
+/// # Errors
+/// What the kernel says.
+#[cfg(feature = "kill-points")]
+pub fn fork_here() -> std::io::Result<bool> {
+    crate::sys::fork::fork_here()
+}
+
 /// What sandboxes refuse to whole programs.
 #[cfg(feature = "kill-points")]
 #[derive(Debug, Clone, Copy)]

@@ -264,7 +264,7 @@ impl Member {
 
     /// As [`unclaimed`](Self::unclaimed), without one that it is about to begin.
     pub(crate) fn spare(&self) -> impl Iterator<Item = (Ticket, u32, bool)> {
-        let ready = self.phase != Phase::Starting;
+        let ready = self.was_ready();
         self.unclaimed().enumerate().filter_map(move |(position, chunk)| {
             let about_to_begin = position == 0 && !chunk.2 && ready && !self.stalls;
             (!about_to_begin && chunk.1 > 0).then_some(chunk)
@@ -284,7 +284,7 @@ impl Member {
     /// What it holds, and for how long it was seen to take no step, if it should be at work and is not.
     pub(crate) fn stall(&mut self, now: Instant) -> Option<(Vec<Ticket>, Duration)> {
         let at = self.desk.at();
-        let front = self.held.front().filter(|_| self.phase != Phase::Starting && !self.ended)?;
+        let front = self.held.front().filter(|_| self.was_ready() && !self.ended)?;
         if at.is_some_and(|at| self.place(at.ticket).is_some()) {
             (self.seen, self.stalls) = (None, false);
             return None;
@@ -330,6 +330,12 @@ impl Member {
         }
         self.ready = Some(at);
         at.saturating_sub(self.started)
+    }
+
+    /// Whether its initializer has returned, whatever became of it since. One that is given its last chunk before that is closing
+    /// and still not ready.
+    pub(crate) fn was_ready(&self) -> bool {
+        self.ready.is_some()
     }
 
     /// What it has done until now. What it is at counts when it is answered: until then it neither works nor waits.
@@ -379,7 +385,7 @@ impl Member {
             _ => Fault::Nobody,
         };
         // To take in the first chunk, and its context, is part of being at it; one that is not ready may not have seen it.
-        let ready = self.ready.is_some();
+        let ready = self.was_ready();
         let chunks = self.unclaimed().enumerate();
         let held = chunks.map(|(at, (ticket, _, begun))| (ticket, begun || at == 0 && ready)).collect();
         (fault, held, status, ended)

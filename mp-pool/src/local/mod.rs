@@ -19,7 +19,7 @@ use self::{
     alarm::Alarm,
     desk::Desk,
     link::{Bell, Link},
-    member::{ExitResult, Member, Phase},
+    member::{ExitResult, Member},
     memory::Shortage,
 };
 use crate::{
@@ -181,7 +181,7 @@ impl Local {
 
     fn bury(&mut self, at: usize) -> Event {
         let member = self.members.swap_remove(at);
-        let (who, phase) = (Arc::clone(&member.who), member.phase);
+        let (who, was_ready) = (Arc::clone(&member.who), member.was_ready());
         if let Some(seat) = self.seats.get_mut(member.seat) {
             seat.past += member.work();
         }
@@ -191,7 +191,7 @@ impl Local {
         if let Some(ended) = ended {
             self.ends.push((Arc::clone(&who), ended));
         }
-        if phase == Phase::Starting && !returned && !self.closed {
+        if !was_ready && !returned && !self.closed {
             self.mourn(&who, status);
         }
         let out_of_memory = status.signal() == Some(9) && self.shortage.has_killed();

@@ -17,7 +17,10 @@ use mp_core::{
     call::Pointer,
     catch_panic,
     kill_points::{Point, reach},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        own_pid,
+    },
     shared::{GetError, PutError, Wake},
     transfer::{self, Handle},
 };
@@ -83,6 +86,7 @@ pub(crate) struct Setup {
 
 /// What runs a chunk has at hand.
 pub(crate) struct Session {
+    pid: u32,
     link: Link,
     desk: Desk,
     bell: Bell,
@@ -125,6 +129,7 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
     let session = Rc::new(Session {
+        pid: own_pid(),
         link,
         desk,
         bell,

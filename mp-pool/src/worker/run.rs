@@ -11,7 +11,7 @@ use mp_core::{
     call::{self, Function, Landing, Pointer},
     catch_panic,
     kill_points::{Point, reach},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, own_pid},
     shared::PutError,
     transfer,
 };
@@ -147,6 +147,10 @@ impl Work {
                     }
                     Ok(())
                 });
+                if own_pid() != session.pid {
+                    // A fork that a task has made and that came back from it. What is to be done is the worker's.
+                    std::process::exit(0);
+                }
                 let failure = match stop {
                     Ok(Ok(())) => continue,
                     Ok(Err(reason)) => Failure::NotDecoded(reason),

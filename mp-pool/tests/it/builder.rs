@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_lock::Value;
+use mp_lock::{Event, Value};
 use mp_pool::{Error, Pool, StartMethod, task, test_init};
 
 use crate::helpers::pids;
@@ -110,6 +110,28 @@ fn exit_hooks_return_what_they_have() {
     told.sort_unstable();
     assert_eq!(told, workers);
     assert!(pool.exit_results::<u32>().is_empty());
+}
+
+/// With a limit of tasks a worker has its last chunk before it is ready.
+#[test]
+fn a_worker_with_its_last_task_may_still_be_starting() {
+    test_init!();
+    let builder = || Pool::builder().workers(2).max_tasks_per_worker(1);
+    let given = Event::new().unwrap();
+    let die = |given: Event| {
+        given.wait();
+        std::process::abort()
+    };
+    let pool = builder().initializer(die, (given.clone(),)).build().unwrap();
+    let handle = pool.map_async(|x: u32| x, 0..10).unwrap();
+    given.set().unwrap();
+    let error = handle.get_timeout(Duration::from_secs(60)).unwrap_err();
+    assert!(matches!(error, Error::Initializer { .. }), "{error}");
+    // One that takes longer than any task may.
+    let pool = builder().initializer(|| thread::sleep(Duration::from_millis(2500)), ()).build().unwrap();
+    let call = pool.call().timeout(Duration::from_millis(100));
+    let handle = call.map_async(|x: u32| x, 0..2).unwrap();
+    assert_eq!(handle.get_timeout(Duration::from_secs(60)).unwrap(), [0, 1]);
 }
 
 #[test]

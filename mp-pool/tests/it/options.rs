@@ -182,6 +182,25 @@ fn between_tries_the_pause_grows() {
 }
 
 #[test]
+fn a_pause_without_end_ends_with_the_call() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    let tries = Value::new(0_u32).unwrap();
+    let die = |tries: Value<u32>| -> () {
+        *tries.lock().unwrap() += 1;
+        std::process::abort()
+    };
+    let call = pool.call().retries(1).backoff(Duration::MAX);
+    let handle = call.apply_async(die, (tries.clone(),)).unwrap();
+    // Another worker stands in, and has nothing to do.
+    assert_eq!(pool.apply(|x: u32| x, (1,)).unwrap(), 1);
+    assert!(!handle.wait_timeout(Duration::from_millis(200)));
+    handle.cancel();
+    assert!(matches!(handle.get(), Err(Error::Task(TaskError::Cancelled { .. }))));
+    assert_eq!(*tries.lock().unwrap(), 1);
+}
+
+#[test]
 fn a_context_is_decoded_once_in_each_worker() {
     test_init!();
     #[derive(Debug, serde::Serialize)]

@@ -179,6 +179,14 @@ fn a_context_that_hangs_when_it_is_decoded_is_the_first_task_s() {
 fn stop(pool: &Pool) {
     let pid = pool.apply(std::process::id, ()).unwrap();
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::STOP).unwrap();
+    // On another CPU it may take another step before the signal is there.
+    let stopped = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    };
+    while !stopped() {
+        thread::yield_now();
+    }
 }
 
 #[test]

@@ -196,3 +196,13 @@ pub(crate) fn fork_and(work: impl FnOnce()) -> io::Result<bool> {
         }
     }
 }
+
+/// Forks a process that goes on from here, as a task may that knows no better; whether this is the fork.
+#[cfg(feature = "kill-points")]
+pub(crate) fn fork_here() -> io::Result<bool> {
+    // SAFETY: for tests that have no other thread which could hold a lock of libc at this moment.
+    match unsafe { libc::fork() } {
+        ..0 => Err(io::Error::last_os_error()),
+        pid => Ok(pid == 0),
+    }
+}

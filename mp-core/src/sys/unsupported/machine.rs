@@ -138,6 +138,11 @@ pub(crate) mod fork {
     pub(crate) fn fork_and(_: impl FnOnce()) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    #[cfg(feature = "kill-points")]
+    pub(crate) fn fork_here() -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// In place of what a child does to itself.

@@ -21,6 +21,8 @@ use crate::{
 const CUT: u32 = 2;
 /// A single task to which that happened so often is at fault.
 const GIVE_UP: u32 = 5;
+/// A longer pause than any program lives, and one that clocks can add.
+const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl<C: Crew> Table<C> {
     pub(super) fn answered(
@@ -138,12 +140,12 @@ impl<C: Crew> Table<C> {
                 let again = Span { attempts, ..span.part(item..item + 1) };
                 job.unassigned.fetch_add(1, Ordering::Relaxed);
                 let pause = job.options.backoff.saturating_mul(1 << (attempts - 1).min(16));
-                match Instant::now().checked_add(pause) {
-                    Some(due) if !pause.is_zero() => {
-                        self.kick = true;
-                        self.later.push((due, again));
-                    }
-                    _ => self.line.push_front(again),
+                if pause.is_zero() {
+                    self.line.push_front(again);
+                } else {
+                    let now = Instant::now();
+                    self.kick = true;
+                    self.later.push((now.checked_add(pause.min(AGES)).unwrap_or(now), again));
                 }
                 return;
             }
