@@ -256,6 +256,22 @@ pub fn asleep_at_a_death<C: Fn() -> Child<()>>(begin: impl Fn() -> (Child<()>, C
     }
 }
 
+/// Waits until all threads of a process are in this state, by the kernel's word: `S` asleep, `T` stopped.
+///
+/// # Panics
+/// If there is no such process any more.
+#[cfg(feature = "kill-points")]
+pub fn until_all_are(state: char, pid: u32) {
+    let states = || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect::<Vec<_>>()
+    };
+    while states().iter().any(|other| *other != state) {
+        std::thread::yield_now();
+    }
+}
+
 /// Forks a process that does nothing, and waits for its end: what a start is measured against.
 ///
 /// # Errors

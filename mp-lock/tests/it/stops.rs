@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mp_core::{
     Child,
-    kill_points::{Point, arm_stop},
+    kill_points::{Point, arm_stop, until_all_are},
     spawn, test_init,
 };
 use mp_lock::{Barrier, BarrierError, Condition, Semaphore, SemaphoreError};
@@ -14,13 +14,6 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// Until then another one has been stopped, also on a busy machine.
 const STOPPED_BY: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(60);
-
-fn until_stopped<T>(child: &Child<T>) {
-    let stat = format!("/proc/{}/stat", child.pid());
-    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
-        std::thread::yield_now();
-    }
-}
 
 fn go_on<T>(child: &Child<T>) {
     kill_process(Pid::from_raw(child.pid().cast_signed()).unwrap(), Signal::CONT).unwrap();
@@ -65,7 +58,7 @@ fn a_time_out_ends_although_a_gate_is_held_by_one_that_is_stopped() {
         semaphore.acquire().unwrap();
     };
     let stopped = spawn(stop, (semaphore.clone(),)).unwrap();
-    until_stopped(&stopped);
+    until_all_are('T', stopped.pid());
     assert_eq!(semaphore.acquire_timeout(Duration::from_millis(50)), Err(SemaphoreError::Busy));
     go_on(&stopped);
     stopped.join().unwrap();
@@ -91,7 +84,7 @@ fn a_time_out_at_a_barrier_ends_although_a_party_is_stopped_in_its_gate() {
             barrier.wait_timeout(LONG).is_ok()
         };
         let stopped = spawn(stop, (barrier.clone(),)).unwrap();
-        until_stopped(&stopped);
+        until_all_are('T', stopped.pid());
         let early = spawn(times_out, (barrier.clone(), MOMENT)).unwrap();
         assert!(early.join_timeout(LONG).unwrap());
         if let Some(late) = &late {
@@ -132,7 +125,7 @@ fn a_time_out_of_a_condition_ends_although_a_notifier_is_stopped_in_its_gate() {
         condition.notify_one().unwrap();
     };
     let stopped = spawn(stop, (condition.clone(),)).unwrap();
-    until_stopped(&stopped);
+    until_all_are('T', stopped.pid());
     let early = spawn(wait, (condition.clone(), MOMENT)).unwrap();
     assert!(!early.join_timeout(LONG).unwrap());
     assert!(!late.join_timeout(LONG).unwrap());

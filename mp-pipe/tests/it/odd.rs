@@ -9,7 +9,7 @@ use std::{
 
 use mp_core::{
     Process,
-    kill_points::{Point, arm_stop, fork_and_wait},
+    kill_points::{Point, arm_stop, fork_and_wait, until_all_are},
     spawn, test_init,
     transfer::{Fd, encode},
 };
@@ -224,10 +224,7 @@ fn a_receiver_stopped_inside_the_gate_lets_a_sender_time_out_and_go() {
     let child = spawn(drain, (receiver,)).unwrap();
     let large = vec![1; LARGE];
     sender.send_bytes(&large).unwrap();
-    let stat = format!("/proc/{}/stat", child.pid());
-    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
-        std::thread::yield_now();
-    }
+    until_all_are('T', child.pid());
     let outcome = sender.send_bytes_timeout(&large, Duration::from_millis(10));
     assert!(matches!(outcome, Err(SendError::Full)));
     assert!(matches!(sender.try_send_bytes(&[1]), Err(SendError::Full)));

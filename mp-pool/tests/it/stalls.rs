@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::kill_points::{Point, arm_stop};
+use mp_core::kill_points::{Point, arm_stop, until_all_are};
 use mp_lock::{Event, RawValue};
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Pid, Signal, kill_process};
@@ -180,13 +180,7 @@ fn stop(pool: &Pool) {
     let pid = pool.apply(std::process::id, ()).unwrap();
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::STOP).unwrap();
     // On another CPU it may take another step before the signal is there.
-    let stopped = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
-    };
-    while !stopped() {
-        thread::yield_now();
-    }
+    until_all_are('T', pid);
 }
 
 #[test]

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use mp_core::{Child, spawn, test_init};
+use mp_core::{Child, kill_points::until_all_are, spawn, test_init};
 use mp_queue::Queue;
-
-use crate::until;
 
 /// Time on a CPU, and how often it was given up, of all threads of a process.
 fn usage(pid: u32) -> (Duration, u64) {
@@ -34,7 +32,7 @@ fn sixteen(queue: &Queue<u64>) -> Vec<Child<u64>> {
     let readers: Vec<_> = (0..16).map(|_| spawn(count, (queue.clone(), ready.clone())).unwrap()).collect();
     readers.iter().for_each(|_| ready.get().unwrap());
     for reader in &readers {
-        until(reader.pid(), 'S');
+        until_all_are('S', reader.pid());
     }
     readers
 }

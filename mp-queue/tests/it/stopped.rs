@@ -7,14 +7,12 @@ use std::{
 
 use mp_core::{
     Child,
-    kill_points::{Point, arm_stop},
+    kill_points::{Point, arm_stop, until_all_are},
     os::process::{Pid, Signal, kill_process},
     spawn, test_init,
 };
 use mp_queue::{GetError, JoinError, JoinableQueue, PutError, Queue};
 use serde::de::DeserializeOwned;
-
-use crate::until;
 
 fn signal<T>(child: &Child<T>, signal: Signal) {
     kill_process(Pid::from_raw(child.pid().cast_signed()).unwrap(), signal).unwrap();
@@ -32,9 +30,9 @@ fn a_stopped_reader_holds_nobody_up() {
     let (queue, ready) = (Queue::<u32>::new().unwrap(), Queue::<()>::new().unwrap());
     let first = spawn(get_all, (queue.clone(), ready.clone())).unwrap();
     ready.get().unwrap();
-    until(first.pid(), 'S');
+    until_all_are('S', first.pid());
     signal(&first, Signal::STOP);
-    until(first.pid(), 'T');
+    until_all_are('T', first.pid());
     let second = spawn(get_all, (queue.clone(), ready.clone())).unwrap();
     ready.get().unwrap();
     for i in 1..=10 {
@@ -58,9 +56,9 @@ fn a_stopped_writer_holds_nobody_up() {
     queue.put(&0).unwrap();
     let write = |queue: Queue<u32>, value: u32| queue.put(&value).unwrap();
     let first = spawn(write, (queue.clone(), 1)).unwrap();
-    until(first.pid(), 'S');
+    until_all_are('S', first.pid());
     signal(&first, Signal::STOP);
-    until(first.pid(), 'T');
+    until_all_are('T', first.pid());
     let second = spawn(write, (queue.clone(), 2)).unwrap();
     assert_eq!(queue.get().unwrap(), 0);
     if second.join_timeout(Duration::from_secs(20)).is_err() {
@@ -74,7 +72,7 @@ fn a_stopped_writer_holds_nobody_up() {
 
 /// Runs `check` while the child is stopped inside of a gate; if it hangs there, the child goes on, and `check` fails.
 fn while_stopped<T: DeserializeOwned>(child: Child<T>, check: impl FnOnce()) -> T {
-    until(child.pid(), 'T');
+    until_all_are('T', child.pid());
     let (done, hung) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let child = &child;

@@ -193,13 +193,10 @@ pub(crate) fn refuse_system_call(what: Refusal) -> io::Result<()> {
         step(LOAD, 0, 0, 0),
         step(EQUAL, 0, 3, number as u32),
         step(LOAD, 0, 0, SECOND),
-        step(EQUAL, 0, 1, value.unwrap_or_default()),
+        step(EQUAL, 0, u8::from(value.is_some()), value.unwrap_or_default()),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    if value.is_none() {
-        filter[3].jf = 0;
-    }
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the program points to a live filter, whose jumps stay inside it; both calls restrict the calling thread alone.
     let code = unsafe {
