@@ -298,8 +298,8 @@ impl PoolBuilder {
     /// name and process id in front. Needs the feature `log`. Python: `log_to_stderr()` comes close.
     ///
     /// A worker logs up to the level that is set here when it is started. A record is sent before the call that logs it returns, so
-    /// the last words of a worker that dies are not lost; they come out on a thread of the pool, all of them before `join` and
-    /// `terminate` return. An initializer that sets a logger comes too late, and its worker's records go on to come here.
+    /// the last words of a worker that dies are not lost; they come out on a thread of the pool, all of them before `join`
+    /// returns. `terminate` waits a second at most for a logger that does not return. An initializer that sets a logger comes too late, and its worker's records go on to come here.
     ///
     /// ```
     /// # mp_pool::test_init!();

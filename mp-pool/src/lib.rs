@@ -164,6 +164,7 @@ mod logs;
 mod message;
 #[cfg(all(test, mp_loom))]
 mod models;
+mod own_thread;
 mod pool;
 #[cfg(feature = "progress")]
 mod progress;

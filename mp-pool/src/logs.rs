@@ -5,16 +5,15 @@
 //! worker's name and process id in front. A record is sent before the call that logs it returns, so that the last words
 //! of a worker that dies are read, too.
 
-use std::{
-    cell::Cell,
-    thread::{self, JoinHandle},
-};
+use std::{cell::Cell, time::Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use mp_core::catch_panic;
 use mp_pipe::{ChannelError, ChannelReceiver, ChannelSender, RecvError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use crate::own_thread::OwnThread;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
@@ -102,37 +101,35 @@ impl Log for Forwarder {
 #[derive(Debug)]
 pub(crate) struct Collector {
     sender: ChannelSender<Message>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<OwnThread>>,
 }
 
 impl Collector {
     pub(crate) fn start() -> Result<Self, ChannelError> {
         let (sender, receiver) = mp_pipe::channel()?;
-        let thread = thread::Builder::new()
-            .name("pool-logs".to_owned())
-            .spawn(move || hand_on(&receiver))
-            .map_err(ChannelError::Exchange)?;
+        let thread = OwnThread::start("logs", move || hand_on(&receiver)).map_err(ChannelError::Exchange)?;
         Ok(Self { sender, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Once all workers are gone: returns when everything that they logged has been handed on.
-    pub(crate) fn finish(&self) {
+    /// Once all workers are gone: returns when everything that they logged has been handed on, or at the deadline. The thread goes
+    /// on then, for as long as there are records.
+    pub(crate) fn finish(&self, deadline: Option<Instant>) {
         let Some(thread) = self.thread.lock().take() else { return };
-        // A logger may end the pool.
-        if self.sender.send(&Message::End).is_ok() && thread.thread().id() != thread::current().id() {
-            let _ = thread.join();
+        // A logger may end the pool, and cannot wait for itself.
+        let deadline = if thread.is_current() { Some(Instant::now()) } else { deadline };
+        let sent = match deadline {
+            None => self.sender.send(&Message::End),
+            Some(at) => self.sender.send_timeout(&Message::End, at.saturating_duration_since(Instant::now())),
+        };
+        // Where there is no room for it, the thread ends with the last sender.
+        if sent.is_ok() && !thread.is_current() {
+            thread.join(deadline);
         }
     }
 
     /// For a worker that is about to be started.
     pub(crate) fn forward(&self) -> Forward {
         Forward { sender: self.sender.clone(), level: log::max_level() }
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        self.finish();
     }
 }
 

@@ -1,15 +1,14 @@
 //! How a pool ends: closed, joined or terminated, and its own threads after its workers.
 
 use std::{
-    sync::{atomic::Ordering, mpsc::RecvTimeoutError},
-    thread,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use super::{Engine, OwnThread, table::Phase};
+use super::{Engine, table::Phase};
 use crate::{crew::Crew, error::Error, local::LEAVING};
 
-/// How long `terminate` waits for workers that were asked to end, and for those that got SIGTERM; as long, too, for a callback at work.
+/// How long `terminate` waits for workers that were asked to end, and for those that got SIGTERM; as long, too, for a callback or a logger at work.
 const ASKED: Duration = Duration::from_millis(100);
 const TOLD: Duration = Duration::from_secs(1);
 
@@ -72,8 +71,8 @@ impl Engine {
         self.wait(Some(Instant::now() + time), &|| self.table.lock().crew.is_empty())
     }
 
-    /// Ends the pool's own threads. One that is at a callback of a user when the time is over is left to itself: it runs what callbacks
-    /// are left and ends, and has its own share of the engine for that.
+    /// Ends the pool's own threads. One that is at a callback or a logger of a user when the time is over is left to itself: it runs what
+    /// callbacks, or hands on what records, are left and ends, and has its own share of what it needs for that.
     fn stop(&self, time: Option<Duration>) {
         self.stopped.store(true, Ordering::Release);
         self.alarm.kick();
@@ -82,20 +81,10 @@ impl Engine {
         let deadline = time.map(|time| Instant::now() + time);
         // No lock is held meanwhile: a callback may end the pool while another waits here for that callback.
         let threads = std::mem::take(&mut *self.threads.lock());
-        for OwnThread { thread, ends } in threads {
-            if thread.thread().id() == thread::current().id() {
-                continue;
-            }
-            // Nothing is ever sent: its end is told by that of the sender.
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_none_or(|left| ends.recv_timeout(left) != Err(RecvTimeoutError::Timeout)) {
-                // It does not panic; if it did, it has ended.
-                let _ = thread.join();
-            }
-        }
+        threads.into_iter().filter(|thread| !thread.is_current()).for_each(|thread| thread.join(deadline));
         #[cfg(feature = "log")]
         if let Some(logs) = &self.settings.logs {
-            logs.finish();
+            logs.finish(deadline);
         }
     }
 }

@@ -11,9 +11,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
     },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -33,6 +31,7 @@ use crate::{
     insights::Insights,
     job::{Callback, End, Job, WorkerName},
     local::{Local, alarm::Alarm, link::Bell, member::ExitResult},
+    own_thread::OwnThread,
 };
 
 /// The one that collects looks for stalls after so much sleep in which nothing has happened, at the earliest.
@@ -57,13 +56,6 @@ pub(crate) struct Engine {
     born: Instant,
     /// The process that has the workers: one that was forked from it has only a copy of this.
     pid: u32,
-}
-
-/// One of the pool's own threads.
-struct OwnThread {
-    thread: JoinHandle<()>,
-    /// Disconnected when it has done what it was there for.
-    ends: mpsc::Receiver<()>,
 }
 
 #[derive(Debug, Default)]
@@ -118,12 +110,7 @@ impl Engine {
     /// Starts one of the pool's own threads.
     fn start_thread(self: &Arc<Self>, who: &'static str, life: fn(&Self)) -> io::Result<()> {
         let engine = Arc::clone(self);
-        let (lives, ends) = mpsc::channel();
-        let thread = thread::Builder::new().name(format!("mp-pool-{who}")).spawn(move || {
-            engine.live(who, life);
-            drop(lives);
-        })?;
-        self.threads.lock().push(OwnThread { thread, ends });
+        self.threads.lock().push(OwnThread::start(who, move || engine.live(who, life))?);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use mp_core::spawn;
 use mp_lock::{Array, Event};
 use mp_pool::{Pool, SlowTask, test_init};
 
-use crate::helpers::{pids, square};
+use crate::helpers::{ends, pids, square};
 
 #[test]
 fn insights_add_up() {
@@ -146,6 +146,53 @@ fn what_workers_log_comes_out_here_with_their_names() {
     let (name, pid) = head.split_once(' ').unwrap();
     assert!(name.starts_with("[scribe-") && words == format!("last words of {pid}"), "{text}");
     assert_eq!(lines.len(), 51, "{lines:?}");
+}
+
+/// A logger that hangs at the first record until it may go on, and tells of all.
+struct Hangs {
+    begin: mpsc::Sender<()>,
+    go: Mutex<mpsc::Receiver<()>>,
+    tell: mpsc::Sender<String>,
+}
+
+impl Log for Hangs {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.begin.send(()).unwrap();
+        // Nobody sends: it is to hang until the other end is gone.
+        let _ = self.go.lock().unwrap().recv();
+        self.tell.send(record.args().to_string()).unwrap();
+    }
+
+    fn flush(&self) {}
+}
+
+/// A worker logs so much, the logger of this process hangs, and the pool is terminated.
+fn hang_in_the_logger(records: u32) {
+    let ((begin, begun), (gate, go), (tell, told)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+    log::set_boxed_logger(Box::new(Hangs { begin, go: Mutex::new(go), tell })).unwrap();
+    log::set_max_level(LevelFilter::Info);
+    let pool = Pool::builder().workers(1).forward_logs(true).build().unwrap();
+    let handle = pool.apply_async(|records: u32| (0..records).for_each(|i| log::info!("{i}")), (records,));
+    begun.recv().unwrap();
+    pool.terminate();
+    drop((handle, pool, gate));
+    // The thread goes on by itself, with what had been said.
+    for i in 0..records.min(2) {
+        assert!(told.recv().unwrap().ends_with(&format!("] {i}")));
+    }
+}
+
+#[test]
+fn a_logger_that_hangs_does_not_keep_the_pool() {
+    test_init!();
+    // All that is said is on its way, or more than finds room there.
+    for records in [1, 1_000_000] {
+        ends(move || spawn(hang_in_the_logger, (records,)).unwrap().join().unwrap());
+    }
 }
 
 /// A subscriber that writes events down: the message, then the other fields.
