@@ -7,6 +7,10 @@
 //! idle: it takes the CPU out of its affinity and puts it in again at once. The first of these calls moves the thread,
 //! after the second it stays where it is for as long as it does not sleep.
 //!
+//! The move takes longer than anybody spins, and a partner that sleeps by then is woken on the mover's new CPU: both would
+//! share one again. So whoever is about to leave says so with the change that it makes before ([`place`]), and the partner
+//! looks for that long.
+//!
 //! Where that does no good, it is done less and less often. Between the two calls nothing runs on this thread but handlers
 //! of signals. If somebody sets the thread's affinity from outside just then, the second call undoes that.
 
@@ -20,8 +24,10 @@ use crate::os::{self, thread::CpuSet};
 
 /// After so many waits it is seen how long they took.
 const WAITS: u32 = 16;
-/// How long a thread stays where it is afterwards, at least and at most.
-const SHORTEST: Duration = Duration::from_millis(10);
+/// How long a thread stays where it is where no CPU is idle.
+const BUSY: Duration = Duration::from_millis(10);
+/// How long it stays after a step aside, at least and at most.
+const SHORTEST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_secs(2);
 /// If fewer waits than this were over before the thread slept, since it stepped aside, the next pause is twice as long.
 const WORTH: u32 = 64;
@@ -41,6 +47,23 @@ thread_local! {
     static HERE: Cell<Option<Waits>> = const { Cell::new(None) };
     /// How many waits were over before this thread slept, since it stepped aside.
     static FOUND: Cell<u32> = const { Cell::new(0) };
+    /// Whether this thread will step aside when it waits next.
+    static DUE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a change says of the CPU on which it was made, if whoever made it is about to leave that CPU.
+pub(super) const LEAVES: u32 = u32::MAX;
+
+/// What a change by this thread, on `cpu`, says of where it was made.
+#[inline]
+pub(super) fn place(cpu: u32) -> u32 {
+    if DUE.get() { LEAVES } else { cpu }
+}
+
+/// Notes that this thread is about to wait for a change by one that is not on its CPU.
+#[inline]
+pub(super) fn stays() {
+    DUE.set(false);
 }
 
 /// Notes that a change was seen that was made on another CPU, and nobody had to sleep for it.
@@ -50,21 +73,21 @@ pub(super) fn found() {
 }
 
 /// Notes that this thread is about to wait for a change by one that was on `cpu` last, as is the thread itself; whether it
-/// has stepped aside. It may, if waits follow each other so fast that, side by side, both would find each other while they
-/// spin for `spin`.
+/// has stepped aside. It does so at the wait after the one at which it is due: if waits follow each other so fast that, side
+/// by side, both would find each other while they spin for `spin`.
 pub(super) fn waits_on(cpu: u32, spin: Duration) -> bool {
     // The models know no time, and no CPUs.
     if cfg!(mp_loom) {
         return false;
     }
-    let mut waits = HERE.get().unwrap_or_else(Waits::new);
-    let stepped =
-        waits.are_quick(spin) && waits.step(Instant::now(), FOUND.get(), || is_idle(cpu) && leave(cpu));
-    if stepped {
+    if DUE.replace(false) {
         FOUND.set(0);
+        return leave(cpu);
     }
+    let mut waits = HERE.get().unwrap_or_else(Waits::new);
+    DUE.set(waits.are_quick(spin) && waits.is_due(Instant::now(), FOUND.get(), || is_idle(cpu)));
     HERE.set(Some(waits));
-    stepped
+    false
 }
 
 impl Waits {
@@ -85,16 +108,20 @@ impl Waits {
         took < spin * WAITS
     }
 
-    /// Steps aside by `leave`, unless it has a moment ago; whether it has. `found` is what came of the last step.
-    fn step(&mut self, now: Instant, found: u32, leave: impl FnOnce() -> bool) -> bool {
+    /// Whether to step aside, unless that was done a moment ago, if `is_idle`. `found` is what came of the last step.
+    fn is_due(&mut self, now: Instant, found: u32, is_idle: impl FnOnce() -> bool) -> bool {
         if now - self.stepped < self.pause {
             return false;
         }
-        let left = leave();
-        let in_vain = left && found < WORTH && !self.pause.is_zero();
-        self.pause = if in_vain { (2 * self.pause).min(LONGEST) } else { SHORTEST };
+        let due = is_idle();
+        self.pause = match self.pause {
+            _ if !due => BUSY,
+            // What it did last was in vain.
+            pause if found < WORTH && !pause.is_zero() => (2 * pause).min(LONGEST),
+            _ => SHORTEST,
+        };
         self.stepped = now;
-        left
+        due
     }
 }
 
@@ -162,12 +189,30 @@ mod tests {
         let begin = waits.stepped;
         let mut steps = 0;
         for millisecond in 0..10_000 {
-            steps += u32::from(waits.step(begin + Duration::from_millis(millisecond), 0, || true));
+            steps += u32::from(waits.is_due(begin + Duration::from_millis(millisecond), 0, || true));
         }
-        // At 0, 10, 30, 70, ... 2550 ms, then every 2 s.
-        assert_eq!(steps, 12);
-        assert!(waits.step(begin + Duration::from_secs(12), WORTH, || true));
+        // At 0, 2, 6, 14, ... 2046 ms, then every 2 s.
+        assert_eq!(steps, 14);
+        assert!(waits.is_due(begin + Duration::from_secs(12), WORTH, || true));
         assert_eq!(waits.pause, SHORTEST);
+    }
+
+    #[test]
+    fn one_that_is_about_to_leave_says_so_before() {
+        let take_turns = || {
+            let here = futex::current_cpu();
+            assert_eq!(place(here), here);
+            DUE.set(true);
+            assert_eq!(place(here), LEAVES);
+            let several = os::thread::sched_getaffinity(None).unwrap().count() > 1;
+            assert_eq!(waits_on(here, Duration::ZERO), several);
+            assert_eq!(place(here), here);
+            DUE.set(true);
+            // Its partner was faster.
+            stays();
+            assert_eq!(place(here), here);
+        };
+        std::thread::spawn(take_turns).join().unwrap();
     }
 
     #[test]

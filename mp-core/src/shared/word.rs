@@ -24,6 +24,8 @@ const SLEEPER: u32 = 1;
 const SLICE: Duration = Duration::from_millis(100);
 /// About the price of a sleep and a wake: spinning longer than this never pays.
 const SPIN: Duration = Duration::from_micros(20);
+/// How long to wait for one that is on its way to another CPU.
+const MOVE: Duration = Duration::from_micros(100);
 
 shared_struct! {
     /// A counter that can be waited for.
@@ -171,7 +173,7 @@ impl Word {
 
     #[inline]
     fn note_cpu(&self) {
-        let cpu = futex::current_cpu();
+        let cpu = aside::place(futex::current_cpu());
         if self.cpu.load(Ordering::Relaxed) != cpu {
             self.cpu.store(cpu, Ordering::Relaxed);
         }
@@ -271,9 +273,13 @@ impl Word {
     #[must_use]
     pub fn spin(&self, seen: u32) -> bool {
         let cpu = futex::current_cpu();
-        if self.cpu.load(Ordering::Relaxed) == cpu && (self.count() != seen || !aside::waits_on(cpu, SPIN)) {
+        let there = self.cpu.load(Ordering::Relaxed);
+        if there != cpu {
+            aside::stays();
+        } else if self.count() != seen || !aside::waits_on(cpu, SPIN) {
             return self.count() != seen;
         }
+        let limit = if there == aside::LEAVES { MOVE } else { SPIN };
         let start = Instant::now();
         loop {
             for _ in 0..32 {
@@ -283,7 +289,7 @@ impl Word {
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() > SPIN {
+            if start.elapsed() > limit {
                 return false;
             }
         }
