@@ -3,7 +3,7 @@
 //! Where each item ends is known, so a chunk can be cut where and when it is needed: small at the end of a call, one item at a
 //! time after a death, without encoding anything twice.
 
-use std::{cell::Cell, ops::Range};
+use std::{cell::Cell, ops::Range, sync::Arc};
 
 use mp_core::{
     catch_panic,
@@ -119,5 +119,50 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         spare::give(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Consecutive items of a batch: tasks of one job, which wait or are with a worker. Never empty.
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) items: Range<u32>,
+    /// How many workers died while they were at it (a single task then).
+    pub(crate) attempts: u32,
+    /// How many workers died between its tasks.
+    pub(crate) losses: u32,
+}
+
+impl Span {
+    pub(crate) fn all(batch: Batch) -> Self {
+        let items = 0..batch.len();
+        Self { batch: Arc::new(batch), items, attempts: 0, losses: 0 }
+    }
+
+    /// Some of its tasks, counted within it.
+    pub(crate) fn part(&self, tasks: Range<u32>) -> Self {
+        let items = self.items.start + tasks.start..self.items.start + tasks.end;
+        Self { batch: Arc::clone(&self.batch), items, ..*self }
+    }
+
+    /// Cuts its first tasks off; not all of them.
+    pub(crate) fn cut(&mut self, len: u32) -> Self {
+        let front = self.part(0..len);
+        self.items.start += len;
+        front
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.items.end - self.items.start
+    }
+
+    /// How many bytes its tasks have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.batch.bytes(&self.items).len()
+    }
+
+    /// The position of its first task in the input.
+    pub(crate) fn first(&self) -> usize {
+        self.batch.first() + self.items.start as usize
     }
 }

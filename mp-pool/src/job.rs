@@ -4,6 +4,7 @@
 //! whoever asked for them.
 
 use std::{
+    collections::VecDeque,
     fmt,
     num::NonZeroUsize,
     sync::{
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::{
+    batch::Span,
     engine::Underway,
     error::{Error, TaskError},
     message::{Failure, PART_HEAD, Part, Values},
@@ -138,6 +140,8 @@ pub(crate) struct Job {
     /// How long a task takes, in nanoseconds; 0 before the first answer.
     pub(crate) pace: AtomicU64,
     pub(crate) cancelled: AtomicBool,
+    /// Its spans in line. Changed with the lock of the table held.
+    pub(crate) waiting: Mutex<VecDeque<Span>>,
     /// The progress that was told last.
     told: Mutex<Option<Progress>>,
     /// The clerk has it on its list to tell the progress.
@@ -173,6 +177,7 @@ impl Job {
             unassigned: AtomicUsize::new(expected),
             pace: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
+            waiting: Mutex::default(),
             told: Mutex::default(),
             to_tell: AtomicBool::new(false),
             inbox: Mutex::default(),

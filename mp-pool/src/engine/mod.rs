@@ -21,10 +21,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use self::clerk::Underway;
 use self::{
     clerk::Clerk,
-    table::{Phase, Span, Table},
+    table::{Phase, Table},
 };
 use crate::{
-    batch::Batch,
+    batch::{Batch, Span},
     builder::Settings,
     crew::Crew,
     error::Error,
@@ -140,7 +140,7 @@ impl Engine {
     pub(crate) fn submit(&self, job: &Arc<Job>, batch: Batch) {
         let mut table = self.table.lock();
         table.announce(batch.len() as usize);
-        table.enqueue(Span::all(Arc::clone(job), batch));
+        table.enqueue(job, Span::all(batch));
         self.after(table);
     }
 

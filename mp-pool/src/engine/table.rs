@@ -4,20 +4,21 @@
 
 mod ends;
 mod give;
+mod line;
 mod tend;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
+use self::line::Line;
 #[cfg(feature = "tracing")]
 use crate::trace::note;
 use crate::{
-    batch::Batch,
+    batch::Span,
     crew::{Crew, Event, Ticket},
     error::Error,
     insights::Slowest,
@@ -28,45 +29,10 @@ use crate::{
 /// Stalls are looked for every so many turns, for those who collect and never sleep long enough to look for them then.
 const TURNS: u32 = 256;
 
-/// Consecutive tasks of one job; never empty.
-#[derive(Debug)]
-pub(super) struct Span {
-    pub(super) job: Arc<Job>,
-    batch: Arc<Batch>,
-    items: Range<u32>,
-    /// How many workers died while they were at it (a single task then).
-    attempts: u32,
-    /// How many workers died between its tasks.
-    losses: u32,
-}
-
-impl Span {
-    pub(super) fn all(job: Arc<Job>, batch: Batch) -> Self {
-        let items = 0..batch.len();
-        Self { job, batch: Arc::new(batch), items, attempts: 0, losses: 0 }
-    }
-
-    fn part(&self, items: Range<u32>) -> Self {
-        Self { job: Arc::clone(&self.job), batch: Arc::clone(&self.batch), items, ..*self }
-    }
-
-    fn len(&self) -> u32 {
-        self.items.end - self.items.start
-    }
-
-    /// How many bytes its tasks have.
-    fn bytes(&self) -> usize {
-        self.batch.bytes(&self.items).len()
-    }
-
-    fn first(&self) -> usize {
-        self.batch.first() + self.items.start as usize
-    }
-}
-
 /// A span that a worker has.
 #[derive(Debug)]
 struct Flight {
+    job: Arc<Job>,
     span: Span,
     /// How many of its tasks were answered: the first ones.
     answered: u32,
@@ -104,9 +70,9 @@ pub(super) enum Phase {
 pub(super) struct Table<C> {
     pub(super) crew: C,
     pub(super) phase: Phase,
-    line: VecDeque<Span>,
+    line: Line,
     /// What waits for its next attempt.
-    later: Vec<(Instant, Span)>,
+    later: Vec<(Instant, Arc<Job>, Span)>,
     flights: HashMap<Ticket, Flight, BuildHasherDefault<Tickets>>,
     next: Ticket,
     /// Tasks that were announced and have not ended.
@@ -131,7 +97,7 @@ impl<C: Crew> Table<C> {
         Self {
             crew,
             phase: Phase::Running,
-            line: VecDeque::new(),
+            line: Line::default(),
             later: Vec::new(),
             flights: HashMap::default(),
             next: 1,
@@ -188,18 +154,18 @@ impl<C: Crew> Table<C> {
     }
 
     /// Puts announced tasks in line.
-    pub(super) fn enqueue(&mut self, span: Span) {
+    pub(super) fn enqueue(&mut self, job: &Arc<Job>, span: Span) {
         match &self.phase {
-            Phase::Running | Phase::Closed if !span.job.is_cancelled() => {
-                self.line.push_back(span);
+            Phase::Running | Phase::Closed if !job.is_cancelled() => {
+                self.line.push_back(Arc::clone(job), span);
                 self.fill();
             }
             phase => {
                 if let Phase::Broken(error) = phase {
-                    span.job.fail(error.clone());
+                    job.fail(error.clone());
                 }
-                span.job.cancelled.store(true, Ordering::Release);
-                self.end(&span.job, span.first(), span.len() as usize, End::Cancelled);
+                job.cancelled.store(true, Ordering::Release);
+                self.end_waiting(job, &span);
             }
         }
     }
@@ -216,6 +182,11 @@ impl<C: Crew> Table<C> {
         if !self.news.last().is_some_and(|last| Arc::ptr_eq(last, job)) {
             self.news.push(Arc::clone(job));
         }
+    }
+
+    /// Ends tasks that no worker has, as cancelled.
+    fn end_waiting(&mut self, job: &Arc<Job>, span: &Span) {
+        self.end(job, span.first(), span.len() as usize, End::Cancelled);
     }
 
     /// Takes in what has happened and gives out what waits; whether anything has happened.
@@ -241,19 +212,18 @@ impl<C: Crew> Table<C> {
 
     /// Ends everything that has not ended.
     pub(super) fn cancel_all(&mut self, failed: Option<&Error>) {
-        let line = std::mem::take(&mut self.line).into_iter();
-        let later = std::mem::take(&mut self.later).into_iter().map(|(_, span)| span);
-        let flights = std::mem::take(&mut self.flights).into_values().filter_map(|flight| {
-            let Flight { span, answered, len, .. } = flight;
-            let start = span.items.start;
-            (answered < len).then(|| span.part(start + answered..start + len))
+        let line = std::iter::from_fn(|| self.line.cut(&mut self.news, |_, span| span.len()));
+        let later = self.later.drain(..).map(|(_, job, span)| (job, span));
+        let flights = self.flights.drain().filter_map(|(_, flight)| {
+            let Flight { job, span, answered, len, .. } = flight;
+            (answered < len).then(|| (job, span.part(answered..len)))
         });
-        for span in line.chain(later).chain(flights).collect::<Vec<_>>() {
+        for (job, span) in line.chain(later).chain(flights).collect::<Vec<_>>() {
             if let Some(error) = failed {
-                span.job.fail(error.clone());
+                job.fail(error.clone());
             }
-            span.job.cancelled.store(true, Ordering::Release);
-            self.end(&span.job, span.first(), span.len() as usize, End::Cancelled);
+            job.cancelled.store(true, Ordering::Release);
+            self.end_waiting(&job, &span);
         }
     }
 

@@ -14,12 +14,10 @@ use std::{
 use mp_lock::Event;
 use mp_pool::{Error, Handle, Pool, TaskError, task, test_init, wait_all, wait_any};
 
+use crate::helpers::{OnlyEven, square};
+
 const LONG: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn square(x: u64) -> u64 {
-    x * x
-}
 
 fn sleep_long() {
     thread::sleep(LONG);
@@ -269,6 +267,27 @@ fn of_many_calls_in_line_exactly_those_end_that_are_cancelled() {
             assert_eq!(result.unwrap().len(), if number.is_multiple_of(5) { 5000 } else { 1 });
         }
     }
+}
+
+#[test]
+fn many_calls_of_several_spans_are_cancelled_as_fast_as_they_were_submitted() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    let begun = Event::new().unwrap();
+    let blocker = pool.call().grace(LONG).apply_async(careful, (begun.clone(),)).unwrap();
+    begun.wait();
+    let start = Instant::now();
+    // What cannot be encoded is cut out: two spans each.
+    let call = |_| pool.map_async(|item: OnlyEven| item.0, [0, 1, 2].map(OnlyEven)).unwrap();
+    let handles: Vec<_> = (0..10_000).map(call).collect();
+    let submitted = start.elapsed();
+    let start = Instant::now();
+    handles.iter().rev().for_each(Handle::cancel);
+    let cancelled = start.elapsed();
+    assert!(handles.iter().all(Handle::ready));
+    assert!(cancelled < 10 * submitted, "{submitted:?}, {cancelled:?}");
+    blocker.cancel();
+    assert_eq!(blocker.get().unwrap(), "stopped");
 }
 
 #[test]

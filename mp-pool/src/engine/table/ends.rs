@@ -2,17 +2,17 @@
 
 use std::{
     io,
-    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use mp_core::os::fd::OwnedFd;
 
-use super::{Flight, Span, Table};
+use super::{Flight, Table};
 use crate::{
+    batch::Span,
     crew::{Crew, Fault, Ticket, Why},
-    job::{Death, End, WorkerName},
+    job::{Death, End, Job, WorkerName},
     message::Part,
     trace::note,
 };
@@ -36,7 +36,7 @@ impl<C: Crew> Table<C> {
         // A worker that answers for other tasks than it was given is not believed: what is missing runs again.
         let sound = part.from == flight.answered && part.len <= flight.len - flight.answered;
         let len = if sound { part.len } else { 0 };
-        let (job, first) = (Arc::clone(&flight.span.job), flight.span.first() + flight.answered as usize);
+        let (job, first) = (Arc::clone(&flight.job), flight.span.first() + flight.answered as usize);
         flight.answered += len;
         job.note_pace(len, part.nanoseconds);
         if sound {
@@ -47,7 +47,7 @@ impl<C: Crew> Table<C> {
             && let Some(flight) = self.flights.remove(&part.ticket)
             && flight.answered < flight.len
         {
-            self.again(&flight.span, flight.answered..flight.len, |_| {});
+            self.again(&job, flight.span.part(flight.answered..flight.len));
         }
         self.forget_ended(part.ticket);
         if len > 0 {
@@ -72,19 +72,16 @@ impl<C: Crew> Table<C> {
         }
     }
 
-    /// Puts tasks of a span, counted within it, back in line: in front, since they have waited longest.
-    pub(super) fn again(&mut self, span: &Span, items: Range<u32>, change: impl FnOnce(&mut Span)) {
-        if items.is_empty() {
+    /// Puts tasks, which may be none, back in line: in front, since they have waited longest.
+    pub(super) fn again(&mut self, job: &Arc<Job>, span: Span) {
+        if span.items.is_empty() {
             return;
         }
-        let mut again = span.part(span.items.start + items.start..span.items.start + items.end);
-        change(&mut again);
-        if again.job.is_cancelled() {
-            let (job, first, len) = (Arc::clone(&again.job), again.first(), again.len() as usize);
-            self.end(&job, first, len, End::Cancelled);
+        if job.is_cancelled() {
+            self.end_waiting(job, &span);
         } else {
-            again.job.unassigned.fetch_add(again.len() as usize, Ordering::Relaxed);
-            self.line.push_front(again);
+            job.unassigned.fetch_add(span.len() as usize, Ordering::Relaxed);
+            self.line.push_front(Arc::clone(job), span);
         }
     }
 
@@ -97,7 +94,9 @@ impl<C: Crew> Table<C> {
     ) {
         // In front of the line in their order.
         for (ticket, begun) in held.into_iter().rev() {
-            let Some(Flight { span, answered, len, .. }) = self.flights.remove(&ticket) else { continue };
+            let Some(Flight { job, span, answered, len, .. }) = self.flights.remove(&ticket) else {
+                continue;
+            };
             let at = match fault {
                 Fault::At(item) | Fault::Killed(item, _) if item.ticket == ticket => Some(item.item),
                 Fault::Unheard(unheard) if unheard == ticket && answered + 1 == len => Some(answered),
@@ -105,25 +104,30 @@ impl<C: Crew> Table<C> {
             };
             match at.filter(|item| (answered..len).contains(item)) {
                 Some(item) => {
-                    self.again(&span, item + 1..len, |_| {});
-                    self.at_fault(&span, item, who, death, fault);
-                    self.again(&span, answered..item, |_| {});
+                    self.again(&job, span.part(item + 1..len));
+                    self.at_fault(&job, &span, item, who, death, fault);
+                    self.again(&job, span.part(answered..item));
                 }
                 // One of them has a result for which there is no memory, or all together.
-                None if fault == Fault::Unheard(ticket) => {
-                    self.again_alone(&span, answered..len, span.losses)
-                }
+                None if fault == Fault::Unheard(ticket) => self.again_alone(&job, &span.part(answered..len)),
                 None if begun && matches!(fault, Fault::Nobody | Fault::Stalled) => {
-                    self.lost_between(&span, answered..len, who, death, fault)
+                    self.lost_between(&job, span.part(answered..len), who, death, fault)
                 }
-                None => self.again(&span, answered..len, |_| {}),
+                None => self.again(&job, span.part(answered..len)),
             }
         }
     }
 
     /// One task at which a worker died.
-    fn at_fault(&mut self, span: &Span, item: u32, who: &Arc<WorkerName>, death: Death, fault: Fault) {
-        let job = &span.job;
+    fn at_fault(
+        &mut self,
+        job: &Arc<Job>,
+        span: &Span,
+        item: u32,
+        who: &Arc<WorkerName>,
+        death: Death,
+        fault: Fault,
+    ) {
         let (first, who) = (span.first() + item as usize, Arc::clone(who));
         let attempts = if span.len() == 1 { span.attempts + 1 } else { 1 };
         let end = match fault {
@@ -136,16 +140,16 @@ impl<C: Crew> Table<C> {
             _ if attempts > job.options.retries => End::Died { who, death, attempts },
             _ => {
                 note!(self.crew.trace(), INFO, Again { index: first, attempts, who, status: death.status });
-                let item = span.items.start + item;
                 let again = Span { attempts, ..span.part(item..item + 1) };
                 job.unassigned.fetch_add(1, Ordering::Relaxed);
                 let pause = job.options.backoff.saturating_mul(1 << (attempts - 1).min(16));
                 if pause.is_zero() {
-                    self.line.push_front(again);
+                    self.line.push_front(Arc::clone(job), again);
                 } else {
                     let now = Instant::now();
                     self.kick = true;
-                    self.later.push((now.checked_add(pause.min(AGES)).unwrap_or(now), again));
+                    let at = now.checked_add(pause.min(AGES)).unwrap_or(now);
+                    self.later.push((at, Arc::clone(job), again));
                 }
                 return;
             }
@@ -154,33 +158,34 @@ impl<C: Crew> Table<C> {
     }
 
     /// As [`again`](Self::again), each in a chunk of its own.
-    fn again_alone(&mut self, span: &Span, items: Range<u32>, losses: u32) {
-        for item in items.rev() {
-            self.again(span, item..item + 1, |again| again.losses = losses);
+    fn again_alone(&mut self, job: &Arc<Job>, span: &Span) {
+        for item in (0..span.len()).rev() {
+            self.again(job, span.part(item..item + 1));
         }
     }
 
     /// Tasks of a chunk that was begun when its worker died between two of them, or while it sent an answer.
     fn lost_between(
         &mut self,
-        span: &Span,
-        items: Range<u32>,
+        job: &Arc<Job>,
+        span: Span,
         who: &Arc<WorkerName>,
         death: Death,
         fault: Fault,
     ) {
         let losses = span.losses + 1;
-        if items.len() == 1 && losses >= GIVE_UP {
+        let span = Span { losses, ..span };
+        if span.len() == 1 && losses >= GIVE_UP {
             let who = Arc::clone(who);
             let end = match fault {
-                Fault::Stalled => End::timed_out(who, &span.job),
+                Fault::Stalled => End::timed_out(who, job),
                 _ => End::Died { who, death, attempts: losses },
             };
-            self.end(&span.job, span.first() + items.start as usize, 1, end);
+            self.end(job, span.first(), 1, end);
         } else if losses >= CUT {
-            self.again_alone(span, items, losses);
+            self.again_alone(job, &span);
         } else {
-            self.again(span, items, |again| again.losses = losses);
+            self.again(job, span);
         }
     }
 }

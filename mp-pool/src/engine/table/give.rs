@@ -7,10 +7,11 @@ use std::{
 
 use mp_core::transfer::Handle;
 
-use super::{Flight, Span, Table};
+use super::{Flight, Table};
 use crate::{
+    batch::Span,
     crew::{Crew, Outgoing, Room, Ticket},
-    job::End,
+    job::{End, Job},
     message::Chunk,
 };
 
@@ -28,14 +29,14 @@ impl<C: Crew> Table<C> {
     pub(in crate::engine) fn fill(&mut self) {
         let mut given = 0;
         while let Some(room) = self.crew.room() {
-            let Some(span) = self.cut(room.most) else {
+            let Some((job, span)) = self.cut(room.most) else {
                 if room.idle && self.take_back() {
                     continue;
                 }
                 break;
             };
             given += span.bytes();
-            self.give(room, span);
+            self.give(room, job, span);
             // Who sleeps is woken for several short chunks at once, but not kept waiting while long ones are copied.
             if given >= TOGETHER {
                 self.crew.wake();
@@ -46,46 +47,38 @@ impl<C: Crew> Table<C> {
     }
 
     /// Cuts the next chunk, of at most so many tasks, from what is in line.
-    fn cut(&mut self, most: u32) -> Option<Span> {
-        let span = self.line.pop_front()?;
-        let job = &span.job;
-        let left = job.unassigned.load(Ordering::Relaxed).max(span.len() as usize);
-        let size = job.options.chunk_size.map_or_else(
-            || {
-                let share = left.div_ceil(CHUNKS_PER_WORKER * self.crew.size());
-                let shortest = match job.pace.load(Ordering::Relaxed) {
-                    0 => 1,
-                    pace => SHORTEST.as_nanos() as usize / pace as usize,
-                };
-                share.max(shortest)
-            },
-            |size| size.get(),
-        );
-        let size = u32::try_from(size).unwrap_or(u32::MAX).min(most.max(1));
-        let len = span.batch.together(&span.items).min(size);
-        job.unassigned.store(left - len as usize, Ordering::Relaxed);
-        if len == span.len() {
-            return Some(span);
-        }
-        let middle = span.items.start + len;
-        let (chunk, rest) = (span.part(span.items.start..middle), span.part(middle..span.items.end));
-        // Behind what others have submitted: so everybody gets on, chunk by chunk.
-        self.line.push_back(rest);
-        Some(chunk)
+    fn cut(&mut self, most: u32) -> Option<(Arc<Job>, Span)> {
+        let workers = self.crew.size();
+        self.line.cut(&mut self.news, |job, span| {
+            let left = job.unassigned.load(Ordering::Relaxed).max(span.len() as usize);
+            let size = job.options.chunk_size.map_or_else(
+                || {
+                    let share = left.div_ceil(CHUNKS_PER_WORKER * workers);
+                    let shortest = match job.pace.load(Ordering::Relaxed) {
+                        0 => 1,
+                        pace => SHORTEST.as_nanos() as usize / pace as usize,
+                    };
+                    share.max(shortest)
+                },
+                |size| size.get(),
+            );
+            let size = u32::try_from(size).unwrap_or(u32::MAX).min(most.max(1));
+            let len = span.batch.together(&span.items).min(size);
+            job.unassigned.store(left - len as usize, Ordering::Relaxed);
+            len
+        })
     }
 
-    fn give(&mut self, room: Room, span: Span) {
+    fn give(&mut self, room: Room, job: Arc<Job>, span: Span) {
         let ticket = self.next;
         self.next = self.next.checked_add(1).unwrap_or(1);
-        let job = &span.job;
         let handles =
             span.batch.handles(span.items.start).iter().map(Handle::try_clone).collect::<Result<_, _>>();
         let handles = match handles {
             Ok(handles) => handles,
             Err(error) => {
                 let reason = format!("its handles could not be copied: {error}");
-                let (job, first) = (Arc::clone(job), span.first());
-                return self.end(&job, first, span.len() as usize, End::NotEncoded(reason));
+                return self.end(&job, span.first(), span.len() as usize, End::NotEncoded(reason));
             }
         };
         let items = span.batch.bytes(&span.items);
@@ -109,11 +102,10 @@ impl<C: Crew> Table<C> {
         lengths.clear();
         self.lengths = lengths;
         if let Err(reason) = given {
-            let (job, first) = (Arc::clone(job), span.first());
-            return self.end(&job, first, span.len() as usize, End::NotEncoded(reason));
+            return self.end(&job, span.first(), span.len() as usize, End::NotEncoded(reason));
         }
         let len = span.len();
-        self.flights.insert(ticket, Flight { span, answered: 0, len, warned: None });
+        self.flights.insert(ticket, Flight { job, span, answered: 0, len, warned: None });
     }
 
     /// Takes something back from whoever has most to do, for one that has nothing; whether there was anything.
@@ -121,7 +113,7 @@ impl<C: Crew> Table<C> {
         let flights = &self.flights;
         let weight = |ticket: Ticket, unclaimed: u32, begun: bool| {
             let Some(flight) = flights.get(&ticket) else { return 0 };
-            let job = &flight.span.job;
+            let job = &flight.job;
             if begun && job.options.chunk_size.is_some() {
                 // What its caller wanted together stays together.
                 return 0;
@@ -141,8 +133,8 @@ impl<C: Crew> Table<C> {
             return false;
         }
         flight.len = taken.start;
-        let span = flight.span.part(flight.span.items.clone());
-        self.again(&span, taken, |_| {});
+        let (job, taken) = (Arc::clone(&flight.job), flight.span.part(taken));
+        self.again(&job, taken);
         self.forget_ended(ticket);
         true
     }

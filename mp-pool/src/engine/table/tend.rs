@@ -1,12 +1,11 @@
 //! What becomes due with time: next attempts, time-outs, and the ends of cancelled tasks that do not listen.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use super::{Span, Table};
+use super::Table;
 use crate::{
     crew::{Crew, Stall, Ticket, Why},
     job::{End, Job},
@@ -20,29 +19,13 @@ impl<C: Crew> Table<C> {
     /// Cancels a job: what nobody has begun ends now, what is at work is told to stop, and killed after its grace.
     pub(in crate::engine) fn cancel(&mut self, job: &Arc<Job>, now: Instant) {
         job.cancelled.store(true, Ordering::Release);
-        let mine = |span: &Span| Arc::ptr_eq(&span.job, job);
-        let (later, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.later).into_iter().partition(|(_, span)| mine(span));
-        self.later = others;
-        let mut spans: Vec<_> = later.into_iter().map(|(_, span)| span).collect();
-        // Many calls may wait, and all be cancelled: the line is not rebuilt for one that has a single span in it.
-        let elsewhere = spans.iter().map(|span| span.len() as usize).sum::<usize>() + self.in_flight(job);
-        let in_line = job.total().and_then(|total| total.checked_sub(job.ended() + elsewhere));
-        match self.line.iter().position(mine) {
-            None => {}
-            Some(at) if in_line == Some(self.line[at].len() as usize) => spans.extend(self.line.remove(at)),
-            Some(_) => {
-                let (own, others): (VecDeque<_>, VecDeque<_>) =
-                    std::mem::take(&mut self.line).into_iter().partition(mine);
-                self.line = others;
-                spans.extend(own);
-            }
+        let mine = |other: &Arc<Job>| Arc::ptr_eq(other, job);
+        let later = self.later.extract_if(.., |(_, other, _)| mine(other)).map(|(_, _, span)| span);
+        for span in later.chain(self.line.leave(&mut self.news, job)).collect::<Vec<_>>() {
+            self.end_waiting(job, &span);
         }
-        for span in spans {
-            self.end(job, span.first(), span.len() as usize, End::Cancelled);
-        }
-        let tickets: Vec<Ticket> =
-            self.flights.iter().filter(|(_, flight)| mine(&flight.span)).map(|(ticket, _)| *ticket).collect();
+        let flights = self.flights.iter().filter(|(_, flight)| mine(&flight.job));
+        let tickets: Vec<Ticket> = flights.map(|(ticket, _)| *ticket).collect();
         for ticket in tickets {
             let taken = self.crew.take_back(ticket, &|_| 0);
             if let Some(flight) = self.flights.get_mut(&ticket)
@@ -58,12 +41,6 @@ impl<C: Crew> Table<C> {
         self.tend_tasks(now);
     }
 
-    /// How many tasks of a job workers have that were not answered.
-    fn in_flight(&self, job: &Arc<Job>) -> usize {
-        let own = self.flights.values().filter(|flight| Arc::ptr_eq(&flight.span.job, job));
-        own.map(|flight| (flight.len - flight.answered) as usize).sum()
-    }
-
     /// Warns and kills what has been at work for too long; says when to look again.
     fn tend_tasks(&mut self, now: Instant) -> Option<Instant> {
         if !self.watched {
@@ -75,8 +52,8 @@ impl<C: Crew> Table<C> {
         let clock = desk::now();
         for (item, began) in self.crew.at_work() {
             let Some(flight) = self.flights.get_mut(&item.ticket) else { continue };
-            let options = &flight.span.job.options;
-            let (why, over) = if flight.span.job.is_cancelled() {
+            let options = &flight.job.options;
+            let (why, over) = if flight.job.is_cancelled() {
                 (Why::Cancelled, Some(now))
             } else {
                 let limit = options.timeout.map(|limit| limit.saturating_sub(clock.saturating_sub(began)));
@@ -99,8 +76,8 @@ impl<C: Crew> Table<C> {
         // Whoever is at no task where it should be: between two of them nothing takes long but code of a user, such as `Drop`.
         for Stall { member, held, still } in self.crew.stalls(now) {
             let Some(flight) = held.iter().find_map(|ticket| self.flights.get(ticket)) else { continue };
-            let options = &flight.span.job.options;
-            let limit = if flight.span.job.is_cancelled() {
+            let options = &flight.job.options;
+            let limit = if flight.job.is_cancelled() {
                 Some(options.grace)
             } else {
                 options.timeout.map(|limit| limit.max(PATIENCE).saturating_add(options.grace))
@@ -114,8 +91,8 @@ impl<C: Crew> Table<C> {
         // Chunks that a worker has not begun, or that it goes on with after the task at work.
         let mut watched = false;
         for flight in self.flights.values() {
-            let options = &flight.span.job.options;
-            if flight.span.job.is_cancelled() {
+            let options = &flight.job.options;
+            if flight.job.is_cancelled() {
                 watched = true;
                 due(now.checked_add(options.grace.max(Duration::from_millis(1))));
             } else if let Some(limit) = options.timeout {
@@ -136,14 +113,13 @@ impl<C: Crew> Table<C> {
 
     /// Does what is due, and says when something will be.
     pub(in crate::engine) fn tend(&mut self, now: Instant) -> Option<Instant> {
-        let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
-        self.later = later;
-        let due: Vec<(Instant, Span)> = due;
-        self.line.extend(due.into_iter().map(|(_, span)| span));
+        for (_, job, span) in self.later.extract_if(.., |(at, _, _)| *at <= now) {
+            self.line.push_back(job, span);
+        }
         let crew = self.crew.tend(now);
         self.fill();
         let tasks = self.tend_tasks(now);
-        let later = self.later.iter().map(|(at, _)| *at).min();
+        let later = self.later.iter().map(|(at, _, _)| *at).min();
         [crew, tasks, later].into_iter().flatten().min()
     }
 }
