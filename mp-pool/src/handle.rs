@@ -193,8 +193,9 @@ impl<T> Handle<T> {
         self.wait_timeout(Duration::ZERO)
     }
 
-    /// Whether the call has ended without an error; `None` if it has not ended. Decodes the result, or waits for another thread that
-    /// does. Python: `successful()`, which raises then.
+    /// Whether the call has ended without an error; `None` if it has not ended. A result that does not decode is an error, so this
+    /// decodes it, or waits for another thread that does: either takes as long as the result's own `Deserialize`. It does not wait for
+    /// a callback; and [`ready`](Self::ready) for neither. Python: `successful()`, which raises then.
     #[must_use]
     pub fn successful(&self) -> Option<bool> {
         self.ready().then(|| self.shared.is_success())

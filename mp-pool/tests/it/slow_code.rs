@@ -95,8 +95,12 @@ fn a_time_out_is_kept_while_another_thread_decodes_the_result() {
         let start = Instant::now();
         assert!(matches!(handle.get_timeout(Duration::from_millis(20)), Err(Error::TimedOut)));
         assert!(start.elapsed() < PATIENCE);
+        // Whether it is a success is known when it is decoded, and not asked for in vain.
+        let asker = scope.spawn(|| handle.successful());
+        assert!(handle.ready());
         go.send(()).unwrap();
         assert_eq!(getter.join().unwrap(), 6);
+        assert_eq!(asker.join().unwrap(), Some(true));
     });
 }
 

@@ -218,6 +218,17 @@ fn a_stopped_idle_worker_without_others_is_replaced_in_time() {
 }
 
 #[test]
+fn a_time_out_holds_also_behind_a_chunk_that_has_none_in_a_stopped_worker() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    stop(&pool);
+    let front = pool.apply_async(|x: u32| x, (1,)).unwrap();
+    let behind = pool.call().timeout(LIMIT).grace(Duration::ZERO).apply_async(|x: u32| x, (2,)).unwrap();
+    assert_eq!(behind.get_timeout(PATIENCE).unwrap(), 2);
+    assert_eq!(front.get_timeout(PATIENCE).unwrap(), 1);
+}
+
+#[test]
 fn a_stopped_worker_does_not_outlive_its_pool() {
     test_init!();
     let pool = Pool::with_workers(2).unwrap();

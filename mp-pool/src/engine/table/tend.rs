@@ -8,7 +8,7 @@ use std::{
 use super::Table;
 use crate::{
     crew::{Crew, Stall, Ticket, Why},
-    job::{End, Job},
+    job::{End, Job, Options},
     local::desk,
 };
 
@@ -75,14 +75,16 @@ impl<C: Crew> Table<C> {
         }
         // Whoever is at no task where it should be: between two of them nothing takes long but code of a user, such as `Drop`.
         for Stall { member, held, still } in self.crew.stalls(now) {
-            let Some(flight) = held.iter().find_map(|ticket| self.flights.get(ticket)) else { continue };
-            let options = &flight.job.options;
-            let limit = if flight.job.is_cancelled() {
-                Some(options.grace)
-            } else {
-                options.timeout.map(|limit| limit.max(PATIENCE).saturating_add(options.grace))
-            };
-            match limit.map(|limit| limit.saturating_sub(still)) {
+            let limits = held.iter().filter_map(|ticket| {
+                let job = &self.flights.get(ticket)?.job;
+                let Options { timeout, grace, .. } = job.options;
+                if job.is_cancelled() {
+                    Some(grace)
+                } else {
+                    timeout.map(|limit| limit.max(PATIENCE).saturating_add(grace))
+                }
+            });
+            match limits.min().map(|limit| limit.saturating_sub(still)) {
                 None => {}
                 Some(Duration::ZERO) => self.crew.kill_stalled(member),
                 Some(left) => due(now.checked_add(left)),
