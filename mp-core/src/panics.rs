@@ -4,17 +4,19 @@ use std::{
     any::Any,
     backtrace::{Backtrace, BacktraceStatus},
     cell::RefCell,
+    io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::OnceLock,
 };
 
-use crate::error::PanicReport;
+use crate::{current::current_process, error::PanicReport};
 
 thread_local! {
     static LAST_PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
-/// Runs `body` and turns a panic into a report; the panic message also goes to standard error, as always.
+/// Runs `body` and turns a panic into a report; the panic message also goes to standard error, as always, and in a
+/// process that was started by this crate its name and its process id in front of that.
 ///
 /// # Errors
 /// The panic.
@@ -31,6 +33,13 @@ pub fn catch_panic<R>(body: impl FnOnce() -> R) -> Result<R, PanicReport> {
                 String::new()
             };
             LAST_PANIC.with_borrow_mut(|last| *last = Some((location, text)));
+            let this = current_process();
+            if this.start_method.is_some() {
+                // A line of its own, since std's first line begins with an end of line.
+                let name = format!("\n[{} {}] ", this.name, this.pid);
+                // At once, and whether or not there is a standard error: this is no place to panic.
+                let _ = std::io::stderr().write_all(name.as_bytes());
+            }
             print(info);
         }));
     });

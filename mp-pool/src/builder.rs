@@ -195,6 +195,9 @@ impl PoolBuilder {
     /// A function that each worker calls after its last task, when it ends in good order: after `close` and `join`, when it is
     /// replaced because of a limit, when it was idle for too long. What it returns is for [`Pool::exit_results`].
     ///
+    /// While it runs, another worker takes the place of this one. Of those that are at their hooks there are no more than the pool has
+    /// places: further ones are waited for, and a hook that takes longer than 30 s is killed with its worker.
+    ///
     /// ```
     /// # mp_pool::test_init!();
     /// use mp_pool::{Pool, task};

@@ -2,7 +2,7 @@
 
 use mp_core::{JoinError, Process, StartError, spawn, test_init};
 
-use crate::common::{METHODS, by};
+use crate::common::{METHODS, by, program, text};
 
 #[test]
 fn a_panic_arrives_with_message_and_place() {
@@ -13,6 +13,25 @@ fn a_panic_arrives_with_message_and_place() {
     assert_eq!(report.message, "no luck with 7");
     assert!(report.location.contains("errors.rs:"), "{}", report.location);
     assert_eq!(child.exit_status().unwrap().code(), 1);
+}
+
+#[test]
+fn a_panic_is_printed_with_the_name_of_its_process() {
+    const NAME: &str = "errors::a_panic_is_printed_with_the_name_of_its_process";
+    let Some(output) = program(NAME, |_| {}) else {
+        test_init!();
+        for method in METHODS {
+            let child = by(method).name("ada").spawn(|| -> () { panic!("no luck") }, ()).unwrap();
+            let pid = child.pid();
+            assert!(child.join().is_err());
+            println!("[ada {pid}] ");
+        }
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+    let (said, printed) = (text(&output.stdout), text(&output.stderr));
+    let expected: Vec<&str> = said.lines().filter(|line| line.starts_with("[ada ")).collect();
+    assert!(expected.len() == 2 && expected.iter().all(|name| printed.contains(name)), "{printed}");
 }
 
 #[test]

@@ -228,6 +228,27 @@ fn an_exit_hook_without_end_keeps_no_task() {
     });
 }
 
+#[test]
+fn workers_at_exit_hooks_without_end_do_not_become_more_and_more() {
+    test_init!();
+    ends(|| {
+        let builder = Pool::builder().workers(1).name("clings").max_tasks_per_worker(1);
+        let pool = builder.exit_hook(|| thread::sleep(LONG)).build().unwrap();
+        let handles: Vec<_> = (0..4).map(|_| pool.apply_async(std::process::id, ()).unwrap()).collect();
+        let mut at_hooks = Vec::new();
+        for handle in &handles {
+            if at_hooks.len() == 2 {
+                // Nobody begins before one of them is gone: the pool kills them after a while, and here somebody else does.
+                assert!(!handle.wait_timeout(Duration::from_millis(300)), "there are too many");
+                assert_eq!(alive("clings-"), 2);
+                let first = rustix::process::Pid::from_raw(at_hooks.remove(0)).unwrap();
+                kill_process(first, rustix::process::Signal::KILL).unwrap();
+            }
+            at_hooks.push(handle.get().unwrap().cast_signed());
+        }
+    });
+}
+
 /// Whether a copy of a pool in a forked process refuses everything, and its end leaves the pool as it was.
 fn fork_a_pool() -> bool {
     let pool = Pool::with_workers(1).unwrap();
