@@ -1,4 +1,4 @@
-//! Stepping aside: two that take turns each get a CPU of their own.
+//! Stepping aside: two that take turns each get a CPU of their own, or share one without sleeping.
 //!
 //! A scheduler may leave whoever is woken on the CPU of the one that woke it, also when another CPU is idle. Two that
 //! exchange messages then never find each other at work: each exchange is two sleeps and two switches, some microseconds,
@@ -11,12 +11,14 @@
 //! share one again. So whoever is about to leave says so with the change that it makes before ([`place`]), and the partner
 //! looks for that long.
 //!
-//! Where that does no good, it is done less and less often. Between the two calls nothing runs on this thread but handlers
+//! For as long as both share a CPU, whoever waits first lets the other one run, which costs less than to sleep and to be woken.
+//!
+//! Where either does no good, it is done less and less often. Between the two calls nothing runs on this thread but handlers
 //! of signals. If somebody sets the thread's affinity from outside just then, the second call undoes that.
 
 use std::{
     cell::Cell,
-    fs,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -29,6 +31,8 @@ const BUSY: Duration = Duration::from_millis(10);
 /// How long it stays after a step aside, at least and at most.
 const SHORTEST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_secs(2);
+/// A partner that answers at once has done so by then; what takes longer was somebody else's turn.
+const TURN: Duration = Duration::from_micros(100);
 /// If fewer waits than this were over before the thread slept, since it stepped aside, the next pause is twice as long.
 const WORTH: u32 = 64;
 
@@ -41,6 +45,9 @@ struct Waits {
     /// When it stepped aside last, and for how long that is to do.
     stepped: Instant,
     pause: Duration,
+    /// When it let others run last in vain, and for how long it does not do so again.
+    yielded: Instant,
+    rest: Duration,
 }
 
 thread_local! {
@@ -74,7 +81,7 @@ pub(super) fn found() {
 
 /// Notes that this thread is about to wait for a change by one that was on `cpu` last, as is the thread itself; whether it
 /// has stepped aside. It does so at the wait after the one at which it is due: if waits follow each other so fast that, side
-/// by side, both would find each other while they spin for `spin`.
+/// by side, both would find each other while they spin for `spin`. Otherwise the partner may have run meanwhile.
 pub(super) fn waits_on(cpu: u32, spin: Duration) -> bool {
     // The models know no time, and no CPUs.
     if cfg!(mp_loom) {
@@ -86,6 +93,7 @@ pub(super) fn waits_on(cpu: u32, spin: Duration) -> bool {
     }
     let mut waits = HERE.get().unwrap_or_else(Waits::new);
     DUE.set(waits.are_quick(spin) && waits.is_due(Instant::now(), FOUND.get(), || is_idle(cpu)));
+    waits.let_others_run();
     HERE.set(Some(waits));
     false
 }
@@ -93,7 +101,7 @@ pub(super) fn waits_on(cpu: u32, spin: Duration) -> bool {
 impl Waits {
     fn new() -> Self {
         let now = Instant::now();
-        Self { count: 0, first: now, stepped: now, pause: Duration::ZERO }
+        Self { count: 0, first: now, stepped: now, pause: Duration::ZERO, yielded: now, rest: Duration::ZERO }
     }
 
     /// Counts a wait; whether it is the last of some that followed each other fast.
@@ -122,6 +130,19 @@ impl Waits {
         };
         self.stepped = now;
         due
+    }
+
+    /// Gives the CPU to others that want it, unless that has cost too much a moment ago.
+    fn let_others_run(&mut self) {
+        let before = Instant::now();
+        if before - self.yielded < self.rest {
+            return;
+        }
+        thread::yield_now();
+        let now = Instant::now();
+        if now - before > TURN {
+            (self.yielded, self.rest) = (now, (2 * self.rest).clamp(BUSY, LONGEST));
+        }
     }
 }
 
@@ -180,7 +201,7 @@ mod tests {
             assert!(!leave(here));
             assert_eq!(os::thread::sched_getaffinity(None).unwrap(), single);
         };
-        std::thread::spawn(stay).join().unwrap();
+        thread::spawn(stay).join().unwrap();
     }
 
     #[test]
@@ -212,7 +233,7 @@ mod tests {
             stays();
             assert_eq!(place(here), here);
         };
-        std::thread::spawn(take_turns).join().unwrap();
+        thread::spawn(take_turns).join().unwrap();
     }
 
     #[test]
