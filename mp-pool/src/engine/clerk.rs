@@ -20,7 +20,7 @@ use crate::job::Callback;
 
 /// How long nobody must have collected.
 const PATIENCE: Duration = Duration::from_micros(500);
-/// How often it looks whether a caller still collects.
+/// How often it looks whether a caller still collects. By one that collects for longer it is told, which others would pay too much for.
 const LOOK: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
@@ -52,6 +52,13 @@ impl Clerk {
                 self.bell.notify_all();
             }
         }
+    }
+
+    /// Has the clerk look again.
+    pub(super) fn wake(&self) {
+        // It has seen what it sleeps for under this lock.
+        drop(self.desk.lock());
+        self.bell.notify_all();
     }
 
     /// Has the clerk run callbacks; where it has left, with the pool, they run here.
@@ -139,7 +146,13 @@ impl Engine {
                 let patience = if holder.is_some() { LOOK } else { PATIENCE };
                 desk.hurry = false;
                 self.clerk.bell.wait_for(&mut desk, patience);
-                let role = self.role.lock();
+                let mut role = self.role.lock();
+                if !desk.hurry && holder.is_some() && role.holder.is_some() && role.turns == turns {
+                    role.awaited = true;
+                    drop(role);
+                    self.clerk.bell.wait(&mut desk);
+                    continue;
+                }
                 if !desk.hurry && (role.holder.is_some() || role.turns != turns) {
                     continue;
                 }

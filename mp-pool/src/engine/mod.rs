@@ -63,6 +63,8 @@ struct Role {
     holder: Option<Holder>,
     /// How often a caller has collected.
     turns: u64,
+    /// The clerk sleeps until the one who collects leaves off.
+    awaited: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -368,7 +370,14 @@ struct Leave<'a>(&'a Engine);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.role.lock().holder = None;
+        let awaited = {
+            let mut role = self.0.role.lock();
+            role.holder = None;
+            std::mem::take(&mut role.awaited)
+        };
+        if awaited {
+            self.0.clerk.wake();
+        }
         if self.0.waiting.load(Ordering::Acquire) > 0 {
             self.0.changed.notify_all();
         }

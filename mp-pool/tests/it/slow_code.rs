@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mp_lock::Event;
 use mp_pool::{Error, Handle, Pool, TaskError, test_init};
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +144,38 @@ fn a_callback_may_terminate_a_pool_that_is_being_joined() {
         ends(move || pool.join().unwrap());
         assert_eq!(handle.get().unwrap(), 5);
     }
+}
+
+/// How often the clerk of this process has slept so far.
+fn sleeps_of_the_clerk() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let statuses = tasks.map(|task| std::fs::read_to_string(task.path().join("status")).unwrap_or_default());
+    let clerk = statuses.into_iter().find(|status| status.starts_with("Name:\tmp-pool-clerk\n")).unwrap();
+    let sleeps = clerk.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    sleeps.trim().parse().unwrap()
+}
+
+/// Waits long for one call beside an asynchronous one, then does not wait for that; how often the clerk has looked meanwhile.
+fn wait_beside_the_clerk() -> u64 {
+    let pool = Pool::with_workers(2).unwrap();
+    let (tell, told) = mpsc::channel();
+    let go = Event::new().unwrap();
+    let _later = pool.apply_async(|go: Event| go.wait(), (go.clone(),)).unwrap().on_success(move |()| {
+        tell.send(()).unwrap();
+    });
+    pool.apply(|| thread::sleep(Duration::from_millis(500)), ()).unwrap();
+    let sleeps = sleeps_of_the_clerk();
+    go.set().unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+    sleeps
+}
+
+#[test]
+fn the_clerk_sleeps_while_a_caller_collects_and_takes_over_when_it_leaves() {
+    test_init!();
+    // In a process of its own, which has no other clerk.
+    let sleeps = ends(|| mp_core::spawn(wait_beside_the_clerk, ()).unwrap().join().unwrap());
+    assert!(sleeps < 30, "{sleeps}");
 }
 
 #[test]
