@@ -164,16 +164,26 @@ fn leave(cpu: u32) -> bool {
     let Ok(own) = os::thread::sched_getaffinity(None) else { return false };
     let mut others = own;
     others.unset(cpu as usize);
-    if others.count() == 0 || os::thread::sched_setaffinity(None, &others).is_err() {
+    // With one CPU it is on that, whatever was seen before; and if it gets others just now, it is to keep them.
+    if own.count() < 2 || os::thread::sched_setaffinity(None, &others).is_err() {
         return false;
     }
-    if os::thread::sched_setaffinity(None, &own).is_err() {
-        // All of them were taken away meanwhile. Of all CPUs that there are the kernel takes those that may be had.
-        let mut all = CpuSet::new();
-        (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
-        let _ = os::thread::sched_setaffinity(None, &all);
-    }
+    return_to(&own);
     true
+}
+
+/// Lets this thread run on its `own` CPUs again.
+fn return_to(own: &CpuSet) {
+    // The kernel remembers what it was asked for: one that asked for the CPUs that it has would get no others when more may be
+    // had, as in a cpuset that grows. Asked for all, the kernel gives those that may be had, which were all of its own unless
+    // somebody wanted fewer.
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    let _ = os::thread::sched_setaffinity(None, &all);
+    if os::thread::sched_getaffinity(None).is_ok_and(|now| now != *own) {
+        // Fails if they were taken away meanwhile.
+        let _ = os::thread::sched_setaffinity(None, own);
+    }
 }
 
 #[cfg(all(test, target_os = "linux", not(any(mp_loom, mp_unsupported))))]
@@ -188,6 +198,70 @@ mod tests {
         let here = futex::current_cpu();
         assert_eq!(leave(here), own.count() > 1);
         assert_eq!(os::thread::sched_getaffinity(None).unwrap(), own);
+    }
+
+    #[test]
+    fn one_that_was_given_fewer_cpus_has_no_more_afterwards() {
+        let few = || {
+            let mut single = CpuSet::new();
+            single.set(futex::current_cpu() as usize);
+            os::thread::sched_setaffinity(None, &single).unwrap();
+            return_to(&single);
+            assert_eq!(os::thread::sched_getaffinity(None).unwrap(), single);
+        };
+        thread::spawn(few).join().unwrap();
+    }
+
+    /// A cpuset of the first kind of control groups, where there is one that this process may change.
+    struct Group(std::path::PathBuf);
+
+    impl Group {
+        const ROOT: &str = "/sys/fs/cgroup/cpuset";
+
+        fn new() -> Option<Self> {
+            let root = std::path::Path::new(Self::ROOT);
+            let path = root.join(format!("mp-core-{}", std::process::id()));
+            fs::create_dir(&path).ok()?;
+            let group = Self(path);
+            group.write("cpuset.mems", &fs::read_to_string(root.join("cpuset.mems")).ok()?)?;
+            Some(group)
+        }
+
+        fn write(&self, file: &str, text: &str) -> Option<()> {
+            fs::write(self.0.join(file), text).ok()
+        }
+    }
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+
+    #[test]
+    fn one_that_has_stepped_aside_gets_the_cpus_that_its_cpuset_gets() {
+        let Some(group) = Group::new() else {
+            return eprintln!("not seen: there is no cpuset that this process may change");
+        };
+        let before = os::thread::sched_getaffinity(None).unwrap();
+        let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| before.is_set(*cpu)).collect();
+        group.write("cpuset.cpus", &cpus[0].to_string()).unwrap();
+        thread::scope(|scope| {
+            let member = scope.spawn(|| {
+                let id = os::thread::gettid().as_raw_nonzero().to_string();
+                group.write("tasks", &id).unwrap();
+                let single = os::thread::sched_getaffinity(None).unwrap();
+                assert_eq!(single.count(), 1);
+                return_to(&single);
+                assert_eq!(os::thread::sched_getaffinity(None).unwrap(), single);
+                let all: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+                group.write("cpuset.cpus", &all.join(",")).unwrap();
+                let now = os::thread::sched_getaffinity(None).unwrap();
+                fs::write(std::path::Path::new(Group::ROOT).join("tasks"), id).unwrap();
+                now
+            });
+            assert_eq!(member.join().unwrap(), before);
+        });
     }
 
     #[test]

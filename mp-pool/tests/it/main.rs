@@ -24,3 +24,4 @@ mod scarcity;
 mod slow_code;
 mod stalls;
 mod storm;
+mod surroundings;
