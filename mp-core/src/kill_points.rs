@@ -61,6 +61,8 @@ points! {
     BetweenChangeAndWake,
     /// The count changed, the gate is still held.
     Committed,
+    /// Messages were put for a later wake, and the sleeper sleeps on.
+    Unwoken,
     /// The gate was released.
     GateReleased,
     /// The right to sleep is held.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mp_core::{
-    kill_points::{Point, arm, asleep_at_a_death, mutate},
+    kill_points::{Point, arm, asleep_at_a_death, mutate, until_all_are},
     shared::{GetError, PutError, Ring, RingOptions, Wake},
     spawn, test_init,
 };
@@ -127,6 +127,23 @@ fn a_timeout_is_never_early() {
     let mut bytes = Vec::new();
     assert!(matches!(ring.get(&mut bytes, Some(deadline), |_| Ok(())), Err(GetError::Empty)));
     assert!(Instant::now() >= deadline);
+}
+
+#[test]
+fn one_that_dies_before_a_later_wake_leaves_the_next_put_to_wake() {
+    test_init!();
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    let consumer = spawn(|ring: Ring| [get(&ring).unwrap(), get(&ring).unwrap()], (ring.clone(),)).unwrap();
+    let put_and_die = |ring: Ring, consumer: u32| {
+        until_all_are('S', consumer);
+        ring.put(b"first", 0, None, Wake::Later, || Ok(())).unwrap();
+        arm(Point::Unwoken, 1);
+        ring.wake().unwrap();
+    };
+    let producer = spawn(put_and_die, (ring.clone(), consumer.pid())).unwrap();
+    assert_eq!(producer.join().unwrap_err().exit_status().unwrap().signal(), Some(9));
+    put(&ring, b"second").unwrap();
+    assert_eq!(consumer.join().unwrap(), [b"first".to_vec(), b"second".to_vec()]);
 }
 
 const MESSAGES: u64 = 300;

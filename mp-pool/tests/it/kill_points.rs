@@ -5,11 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::kill_points::{Point, arm};
-use mp_lock::RawValue;
+use mp_core::{
+    kill_points::{Point, arm, until_all_are},
+    spawn,
+};
+use mp_lock::{Event, RawValue};
 use mp_pool::{Pool, TaskError, test_init};
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    common::{End, ends_within, pipe, read_line, tell, watch},
+    helpers::ends,
+};
 
 /// The first task that sees it has its worker die at the point.
 #[derive(Serialize, Deserialize)]
@@ -95,5 +103,33 @@ fn a_worker_killed_while_it_takes_or_answers_costs_nothing() {
         for nth in [1, 2] {
             dies_at(point, nth, 0, 0);
         }
+    }
+}
+
+/// The pool's process dies around a chunk that it gives to a worker that sleeps.
+fn die_around_a_chunk(point: Point, out: End, watched: Event) {
+    let pool = Pool::with_workers(1).unwrap();
+    let worker = pool.apply(std::process::id, ()).unwrap();
+    tell(&out, &format!("{worker}\n"));
+    watched.wait();
+    arm(point, 1);
+    loop {
+        until_all_are('S', worker);
+        let _ = pool.apply(|| (), ());
+    }
+}
+
+/// A worker that was given something and not woken does not sleep on: it ends with the pool.
+#[test]
+fn a_pool_killed_around_a_chunk_leaves_no_worker_asleep() {
+    test_init!();
+    for point in [Point::GateLocked, Point::Written, Point::SlotWritten, Point::Committed, Point::Unwoken] {
+        let ((reading, writing), watched) = (pipe(), Event::new().unwrap());
+        let child = spawn(die_around_a_chunk, (point, writing, watched.clone())).unwrap();
+        let worker = watch(read_line(&reading).parse().unwrap());
+        watched.set().unwrap();
+        let status = ends(move || child.join().unwrap_err().exit_status().unwrap());
+        assert_eq!(status.signal(), Some(9), "{point:?}");
+        assert!(ends_within(&worker, Duration::from_secs(1)), "{point:?}");
     }
 }

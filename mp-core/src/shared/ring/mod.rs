@@ -39,7 +39,7 @@ use super::{
     region::RegionError,
     word::Word,
 };
-use crate::sync::Ordering;
+use crate::{kill_points::kill_point, sync::Ordering};
 
 pub use batch::Batch;
 pub use error::{GetError, PutError};
@@ -169,6 +169,7 @@ impl Ring {
         if put.moves.has_sleeper()
             && let Some(_gate) = enter(&put.gate, Entry::By(None))?
         {
+            kill_point!(Unwoken);
             put.moves.call();
         }
         Ok(())
