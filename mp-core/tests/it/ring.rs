@@ -46,6 +46,41 @@ fn messages_of_all_sizes_come_out_as_they_went_in() {
 }
 
 #[test]
+fn pieces_come_out_as_messages_and_the_pages_stay() {
+    test_init!();
+    // Its pages are counted in a process that does nothing else.
+    spawn(put_and_get_pieces, ()).unwrap().join().unwrap();
+}
+
+fn put_and_get_pieces() {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    let pages = || {
+        let stat = std::fs::read_to_string("/proc/self/statm").unwrap();
+        stat.split_whitespace().nth(2).unwrap().parse::<u64>().unwrap()
+    };
+    let mut after = Vec::new();
+    for round in 0..12_u64 {
+        put(&ring, b"begin").unwrap();
+        let whole = message(round, 5 << 20);
+        let pieces: Vec<_> = whole.chunks(300_000).collect();
+        for (i, piece) in pieces.iter().enumerate() {
+            ring.put_piece(piece, i as u64, 5 << 20, Wake::Word).unwrap();
+        }
+        put(&ring, b"end").unwrap();
+        assert_eq!(get(&ring).unwrap(), b"begin");
+        let mut got = Vec::new();
+        for i in 0..pieces.len() {
+            assert_eq!(ring.get(&mut got, None, |_| Ok(())).unwrap(), i as u64);
+        }
+        assert!(got == whole);
+        assert_eq!(get(&ring).unwrap(), b"end");
+        after.push(pages());
+    }
+    // After the first laps every page was touched, and none is given back and taken again.
+    assert_eq!(after[11], after[5], "{after:?}");
+}
+
+#[test]
 fn a_ring_grows_and_wraps_at_every_fill_level() {
     let ring = Ring::create(RingOptions::default()).unwrap();
     let (mut putting, mut getting) = (0_u64, 0_u64);

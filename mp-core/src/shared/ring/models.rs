@@ -193,6 +193,25 @@ fn batches_are_put_and_got_in_order() {
     });
 }
 
+/// They are larger than the segment that the ring begins with, and one is got while another is put.
+#[test]
+fn pieces_are_got_in_order_by_one_who_does_not_wait_for_all() {
+    explore_within(2, || {
+        let ring = ring(RingOptions::default());
+        let mut processes = Processes::default();
+        let r = ring.clone();
+        processes.start(move || {
+            for value in 1_u64..=3 {
+                r.put_piece(&value.to_le_bytes(), 0, 48, Wake::Word).unwrap();
+            }
+        });
+        for value in 1..=3 {
+            assert_eq!(get(&ring), Some(value));
+        }
+        processes.end(|| assert_eq!(ring.len(), 0));
+    });
+}
+
 struct Plainly;
 
 impl super::Taking for Plainly {

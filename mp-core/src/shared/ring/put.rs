@@ -59,7 +59,22 @@ impl Ring {
         mut deliver: impl FnMut() -> io::Result<()>,
     ) -> Result<(), PutError> {
         let entry = Entry::By(deadline);
-        self.wait_for_room(deadline, || self.append(parts, tag, entry, wake, &mut deliver).transpose())
+        self.wait_for_room(deadline, || self.append(parts, tag, 0, entry, wake, &mut deliver).transpose())
+    }
+
+    /// Puts a message that is a piece of something larger, of `whole` bytes; waits for room as long as it takes.
+    ///
+    /// A consumer may take the first pieces out while others are copied in, so that both copies are made at once. The ring
+    /// chooses its size as for one message of all the bytes: there is room for every piece, whether somebody takes them out or
+    /// not, and the pages stay from one whole to the next.
+    ///
+    /// # Errors
+    /// As for [`Ring::put`].
+    pub fn put_piece(&self, piece: &[u8], tag: u64, whole: u64, wake: Wake<'_>) -> Result<(), PutError> {
+        let entry = Entry::By(None);
+        self.wait_for_room(None, || {
+            self.append(&[piece], tag, whole, entry, wake, &mut || Ok(())).transpose()
+        })
     }
 
     /// Puts messages of `batch` from the one with number `from` on, under one gate, waiting until `deadline` for room for
@@ -120,7 +135,7 @@ impl Ring {
         wake: Wake<'_>,
         deliver: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Option<()>, PutError> {
-        self.append(&[message], tag, Entry::Soon, wake, deliver)
+        self.append(&[message], tag, 0, Entry::Soon, wake, deliver)
     }
 
     #[inline]
@@ -128,6 +143,7 @@ impl Ring {
         &self,
         parts: &[&[u8]],
         tag: u64,
+        whole: u64,
         entry: Entry,
         wake: Wake<'_>,
         deliver: &mut dyn FnMut() -> io::Result<()>,
@@ -144,8 +160,9 @@ impl Ring {
         let (kind, head) = if tag == 0 { (PLAIN, 8) } else { (TAGGED, 16) };
         let len = parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let need = head + len.next_multiple_of(8);
-        let Some(room) = self.find_room(own, need)? else { return Ok(None) };
-        let place = self.prepare(room, need)?;
+        let whole = need.max(whole);
+        let Some(room) = self.find_room(own, need, whole)? else { return Ok(None) };
+        let place = self.prepare(room, need, whole)?;
         self.write_word(place, kind << KIND | len)?;
         if tag != 0 {
             self.write_word(place.forward(8), tag)?;
@@ -205,7 +222,8 @@ impl Ring {
             return Err(PutError::Closed);
         }
         let start = from.checked_sub(1).map_or(0, |before| batch.ends[before]);
-        let Some(room) = self.find_room(own, (batch.ends[from] - start) as u64)? else { return Ok(0) };
+        let first = (batch.ends[from] - start) as u64;
+        let Some(room) = self.find_room(own, first, first)? else { return Ok(0) };
         // The first fits; how many more, by what was seen of the consumers then.
         let at_place = State { place: room.place, ..own };
         let seen = side.seen.load()?;
@@ -215,7 +233,7 @@ impl Ring {
             .take_while(|(more, end)| self.admits(at_place, seen, *more as u64 + 2, (**end - start) as u64));
         let items = 1 + more.count();
         let end = batch.ends[from + items - 1];
-        let place = self.prepare(room, (end - start) as u64)?;
+        let place = self.prepare(room, (end - start) as u64, (end - start) as u64)?;
         self.write(place, &batch.records[start..end])?;
         kill_point!(Written);
         side.commit(count, own.after(items as u64, place, (end - start) as u64), wake);
@@ -242,9 +260,9 @@ impl Ring {
             && (max_bytes == 0 || bytes <= max_bytes || queued == 0 && items == 1)
     }
 
-    /// Where a record of `need` bytes goes; `None` if it must wait.
+    /// Where a record of `need` bytes goes, a piece of `whole`; `None` if it must wait.
     #[inline]
-    fn find_room(&self, own: State, need: u64) -> Result<Option<Room>, PutError> {
+    fn find_room(&self, own: State, need: u64, whole: u64) -> Result<Option<Room>, PutError> {
         // Judged by what was last seen of the consumers, and only if that is not enough, by what they do now.
         let seen = self.header().put.seen.load()?;
         let stay = Room { place: own.place, fresh: false };
@@ -254,12 +272,12 @@ impl Ring {
         {
             return Ok(Some(stay));
         }
-        self.look_for_room(own, need)
+        self.look_for_room(own, need, whole)
     }
 
     /// As [`Ring::find_room`], by what the consumers do now; leaves a jump if the record goes to another segment.
     #[cold]
-    fn look_for_room(&self, own: State, need: u64) -> Result<Option<Room>, PutError> {
+    fn look_for_room(&self, own: State, need: u64, whole: u64) -> Result<Option<Room>, PutError> {
         let header = self.header();
         let theirs = header.get.observe()?;
         header.put.seen.store(theirs);
@@ -268,16 +286,19 @@ impl Ring {
         }
         let here = own.place.segment;
         let empty = own.ahead_of(theirs.items) == 0;
-        let most = header.put.most.load(Ordering::Relaxed).max(need);
+        let most = header.put.most.load(Ordering::Relaxed).max(whole);
         let next = if !self.admits(own, theirs, 1, need) {
             if empty {
                 // Only the place of the jump is in use.
                 let none = "a message is larger than any segment";
-                first_segment(need).ok_or(PutError::Memory(RegionError::Corrupt(none)))?
+                first_segment(whole)
+                    .or_else(|| first_segment(need))
+                    .ok_or(PutError::Memory(RegionError::Corrupt(none)))?
             } else if header.bounded.load(Ordering::Relaxed) != 0 {
                 return Ok(None);
             } else {
-                match larger_segment(here, theirs.place.segment, need) {
+                let larger = |need| larger_segment(here, theirs.place.segment, need);
+                match larger(whole).or_else(|| larger(need)) {
                     Some(next) => next,
                     None => return Ok(None),
                 }
@@ -304,10 +325,10 @@ impl Ring {
 
     /// Sees to it that there are pages for `need` bytes.
     #[inline]
-    fn prepare(&self, room: Room, need: u64) -> Result<Place, PutError> {
+    fn prepare(&self, room: Room, need: u64, whole: u64) -> Result<Place, PutError> {
         let size = size_of_segment(room.place.segment);
         if size > SMALL {
-            self.reserve(&room, need).map_err(PutError::Memory)?;
+            self.reserve(&room, need, whole).map_err(PutError::Memory)?;
         } else if room.fresh {
             let window = self.ground.window(room.place.segment).map_err(PutError::Memory)?;
             window.reserve(0..size as usize).map_err(PutError::Memory)?;
@@ -316,12 +337,12 @@ impl Ring {
     }
 
     /// Takes pages for `need` bytes in a large segment, and some for what comes next.
-    fn reserve(&self, room: &Room, need: u64) -> Result<(), RegionError> {
+    fn reserve(&self, room: &Room, need: u64, whole: u64) -> Result<(), RegionError> {
         let side = &self.header().put;
         let Place { segment, offset } = room.place;
         let begins = room.fresh || wraps(room.place, need);
         let most = if begins { 0 } else { side.most.load(Ordering::Relaxed) };
-        side.most.store(most.max(need), Ordering::Relaxed);
+        side.most.store(most.max(whole), Ordering::Relaxed);
         let until = offset + need + RESERVE;
         let size = size_of_segment(segment);
         let place = |word: &AtomicU64| {
