@@ -3,43 +3,54 @@
 //! One compact, non-self-describing format for everything that travels, because both ends are the same program (the
 //! fingerprint check of the start sees to that). The buffer belongs to the caller, so a loop of sends allocates once.
 
+mod apart;
 mod told;
 
+use std::cell::OnceCell;
+
 use postcard::ser_flavors::Flavor;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use self::told::Telling;
+pub use self::apart::{LONG, Long};
+use self::{apart::Pieces, told::Telling};
 
-struct Append<'a>(&'a mut Vec<u8>);
+struct Append<'a, L> {
+    buffer: &'a mut Vec<u8>,
+    /// Is shown every long run of bytes, and where in the buffer it goes; false if it goes there indeed.
+    long: &'a mut L,
+}
 
-impl Append<'_> {
+impl<L> Append<'_, L> {
     /// Memory that is not there is an error like any other that a value can meet.
     #[inline]
     fn reserve(&mut self, len: usize) -> postcard::Result<()> {
         // Twice as much as before, or just enough.
-        let reserved = self.0.try_reserve(len).or_else(|_| self.0.try_reserve_exact(len));
+        let reserved = self.buffer.try_reserve(len).or_else(|_| self.buffer.try_reserve_exact(len));
         reserved.map_err(|_| postcard::Error::SerializeBufferFull)
     }
 }
 
-impl Flavor for Append<'_> {
+impl<L: FnMut(usize, &[u8]) -> bool> Flavor for Append<'_, L> {
     type Output = ();
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
         self.reserve(1)?;
-        self.0.push(byte);
+        self.buffer.push(byte);
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if bytes.len() >= LONG && (self.long)(self.buffer.len(), bytes) {
+            return Ok(());
+        }
         self.reserve(bytes.len())?;
         match bytes.len() {
             // Floats, most likely, whose length is known here: one store.
-            4 | 8 | 16.. => self.0.extend_from_slice(bytes),
+            4 | 8 | 16.. => self.buffer.extend_from_slice(bytes),
             // An integer, most likely, just written byte by byte: to read that in one piece makes the CPU wait.
-            _ => bytes.iter().for_each(|byte| self.0.push(*byte)),
+            _ => bytes.iter().for_each(|byte| self.buffer.push(*byte)),
         }
         Ok(())
     }
@@ -52,8 +63,19 @@ impl Flavor for Append<'_> {
 /// Appends `value` to `buffer`; on failure the buffer is as long as before.
 #[inline]
 pub(crate) fn append<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> Result<(), Failed> {
+    append_most(value, buffer, &mut |_, _| false)
+}
+
+/// As [`append`], but `long` is shown every long run of bytes, and where in the buffer it goes. If it returns true, it has taken
+/// the run, which then does not go there.
+#[inline]
+pub(crate) fn append_most<T: Serialize + ?Sized>(
+    value: &T,
+    buffer: &mut Vec<u8>,
+    long: &mut impl FnMut(usize, &[u8]) -> bool,
+) -> Result<(), Failed> {
     let before = buffer.len();
-    let result = postcard::serialize_with_flavor(&Telling(value), Append(buffer));
+    let result = postcard::serialize_with_flavor(&Telling(value), Append { buffer, long });
     if result.is_err() {
         buffer.truncate(before);
     }
@@ -75,6 +97,16 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failed> {
 pub(crate) fn read_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Failed> {
     let (Telling(value), rest) = postcard::take_from_bytes(bytes).map_err(Failed)?;
     Ok((value, rest))
+}
+
+/// As [`read`], for a value whose long runs of bytes came apart from it, in their order. What becomes of them is theirs to say.
+pub(crate) fn read_with<T: DeserializeOwned>(bytes: &[u8], long: &mut [Long]) -> Result<T, Failed> {
+    let joined = OnceCell::new();
+    let pieces = Pieces::new(bytes, long, &joined).map_err(Failed)?;
+    let mut deserializer = postcard::Deserializer::from_flavor(pieces);
+    let Telling(value) = Telling::<T>::deserialize(&mut deserializer).map_err(Failed)?;
+    deserializer.finalize().map_err(Failed)?;
+    Ok(value)
 }
 
 /// What did not work; as long as this thread does nothing else, also why.

@@ -38,6 +38,7 @@ use crate::{
 mod buffer;
 mod open;
 
+pub use crate::codec::{LONG, Long};
 #[doc(hidden)]
 pub use buffer::with_buffer;
 use open::{CloseIncoming, CloseOutgoing, INCOMING, OUTGOING, Slot, Transfers};
@@ -165,11 +166,15 @@ pub fn encode_into<T: Serialize + ?Sized>(
 /// A slice is encoded like this behind its length, so any run of items that have no handles can be decoded as a part of a
 /// slice, or one by one with [`decode_front`].
 ///
+/// `long` is shown every string, of bytes or text, of at least [`LONG`] bytes, and where in the buffer it goes. If it returns
+/// true, it does not go there: the caller sees to it that [`decode_with`] gets it.
+///
 /// # Errors
 /// The first item that cannot be encoded; those before it are in the buffer, and `each` was called for them.
 pub fn encode_each<'a, T: Serialize + 'a>(
     items: impl IntoIterator<Item = &'a T>,
     buffer: &mut Vec<u8>,
+    mut long: impl FnMut(usize, &[u8]) -> bool,
     mut each: impl FnMut(usize, Vec<Handle>),
 ) -> Result<(), EncodeError> {
     // Looked for once, and not for each item.
@@ -178,7 +183,7 @@ pub fn encode_each<'a, T: Serialize + 'a>(
         let close = CloseOutgoing;
         let mut result = Ok(());
         for item in items {
-            result = codec::append(item, buffer);
+            result = codec::append_most(item, buffer, &mut long);
             if result.is_err() {
                 break;
             }
@@ -199,13 +204,31 @@ pub fn encode_each<'a, T: Serialize + 'a>(
 /// # Errors
 /// [`DecodeError`] if the bytes or the descriptors do not make up a `T`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T, DecodeError> {
+    receive(fds, || codec::read(bytes).map_err(DecodeError::of::<T>))
+}
+
+/// As [`decode`], for a value some of whose bytes came apart from it, in the order in which they belong. Where it wants to own
+/// them (`deserialize_byte_buf`, `deserialize_string`), it gets that memory itself.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_with<T: DeserializeOwned>(
+    bytes: &[u8],
+    long: &mut [Long],
+    fds: Vec<OwnedFd>,
+) -> Result<T, DecodeError> {
+    receive(fds, || codec::read_with(bytes, long).map_err(DecodeError::of::<T>))
+}
+
+/// Runs `read` with a transfer open that has these descriptors.
+fn receive<R>(fds: Vec<OwnedFd>, read: impl FnOnce() -> R) -> R {
     let _ = INCOMING.try_with(Transfers::open);
     let close = CloseIncoming;
     if !fds.is_empty() {
         let slots = fds.into_iter().map(Slot::Fd).collect();
         let _ = INCOMING.try_with(|open| open.innermost(|transfer| transfer.slots = slots));
     }
-    let result = codec::read(bytes).map_err(DecodeError::of::<T>);
+    let result = read();
     drop(close);
     result
 }

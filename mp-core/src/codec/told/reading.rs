@@ -8,6 +8,7 @@ use serde::{
 };
 
 use super::{Name, Telling, Told};
+use crate::codec::apart;
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Telling<T> {
     #[inline]
@@ -113,12 +114,31 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Telling<V> {
         visit_f32(f32);
         visit_f64(f64);
         visit_char(char);
-        visit_str(&str);
         visit_borrowed_str(&'de str);
         visit_string(String);
-        visit_bytes(&[u8]);
         visit_borrowed_bytes(&'de [u8]);
         visit_byte_buf(Vec<u8>);
+    }
+
+    #[inline]
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<V::Value, E> {
+        if value.is_empty()
+            && let Some(whole) = apart::whole()
+        {
+            let text = String::from_utf8(whole).map_err(E::custom)?;
+            return self.0.visit_string(text).map_err(|told: Told<E>| told.0);
+        }
+        self.0.visit_str(value).map_err(|told: Told<E>| told.0)
+    }
+
+    #[inline]
+    fn visit_bytes<E: de::Error>(self, value: &[u8]) -> Result<V::Value, E> {
+        if value.is_empty()
+            && let Some(whole) = apart::whole()
+        {
+            return self.0.visit_byte_buf(whole).map_err(|told: Told<E>| told.0);
+        }
+        self.0.visit_bytes(value).map_err(|told: Told<E>| told.0)
     }
 
     #[inline]
