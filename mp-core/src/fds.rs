@@ -198,7 +198,7 @@ enum Packed {
 }
 
 impl Bundle {
-    /// Packs `handles` under a tag that no other message bears, most likely, and that is not 0.
+    /// Packs `handles` under a tag that no other message bears, most likely, and in which the bit of 2 is set.
     ///
     /// # Errors
     /// What the kernel says: no descriptors left, or too many in flight.

@@ -131,6 +131,8 @@ points! {
     AtRest,
     /// It has begun to encode what it has done.
     Encoding,
+    /// Bytes were announced ahead of a message, none of them was sent.
+    Announced,
     /// An answer was sent, the bell was not rung.
     Sent,
     /// The bell was rung.

@@ -25,6 +25,8 @@ pub(crate) struct Batch {
     bytes: Vec<u8>,
     /// Where items end, all but the last.
     ends: Vec<u32>,
+    /// Where the long runs of bytes are in them.
+    long: Vec<Range<usize>>,
     /// The handles of those items that have some.
     handles: Vec<(u32, Vec<Handle>)>,
 }
@@ -43,9 +45,16 @@ pub(crate) fn encode<T: Serialize>(first: usize, items: &[T]) -> Encoded {
     let mut bytes = spare::take();
     let mut ends: Vec<u32> = Vec::with_capacity(items.len().min(FULL_ITEMS));
     let mut handles = Vec::new();
+    let mut long = Vec::new();
     let full = Cell::new(false);
     let outcome = catch_panic(|| {
-        transfer::encode_each(items.iter().take_while(|_| !full.get()), &mut bytes, |end, own| {
+        let items = items.iter().take_while(|_| !full.get());
+        let note_long = |at: usize, run: &[u8]| {
+            long.push(at..at + run.len());
+            // They may have to be sent again, and stay with the others.
+            false
+        };
+        transfer::encode_each(items, &mut bytes, note_long, |end, own| {
             if !own.is_empty() {
                 handles.push((ends.len() as u32, own));
             }
@@ -65,7 +74,7 @@ pub(crate) fn encode<T: Serialize>(first: usize, items: &[T]) -> Encoded {
         if last != u32::MAX {
             bytes.truncate(last as usize);
         }
-        Batch { first, bytes, ends, handles }
+        Batch { first, bytes, ends, long, handles }
     });
     Encoded { batch, len, failed }
 }
@@ -92,12 +101,20 @@ impl Batch {
         &self.bytes[self.start(items.start)..self.end(items.end - 1)]
     }
 
-    /// Appends their lengths.
+    /// Where in these bytes the long runs are.
+    pub(crate) fn long(&self, items: &Range<u32>) -> Vec<Range<usize>> {
+        let (start, end) = (self.start(items.start), self.end(items.end - 1));
+        let within = self.long.iter().filter(|run| start <= run.start && run.end <= end);
+        within.map(|run| run.start - start..run.end - start).collect()
+    }
+
+    /// Appends their lengths, without those of the long runs.
     pub(crate) fn write_lengths(&self, items: &Range<u32>, into: &mut Vec<u8>) {
         let mut start = self.start(items.start);
         for item in items.clone() {
             let end = self.end(item);
-            write_len(end - start, into);
+            let long = self.long.iter().filter(|run| start <= run.start && run.end <= end);
+            write_len(end - start - long.map(Range::len).sum::<usize>(), into);
             start = end;
         }
     }

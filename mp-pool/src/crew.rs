@@ -5,19 +5,18 @@
 //! called with the lock of the table held; none of them waits.
 
 use std::{
-    io,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use mp_core::{os::fd::OwnedFd, transfer::Handle};
+use mp_core::transfer::Handle;
 
 use crate::{
     error::Error,
     insights::WorkerInsights,
     job::{Context, Death, WorkerName},
-    local::desk::Item,
+    local::{desk::Item, link::Came},
     message::{Chunk, Part},
     trace::Trace,
 };
@@ -40,6 +39,8 @@ pub(crate) struct Outgoing<'a> {
     /// Its place is chosen below.
     pub(crate) head: Chunk,
     pub(crate) items: &'a [u8],
+    /// Which of these bytes are long runs, and go ahead.
+    pub(crate) long: &'a [Range<usize>],
     pub(crate) lengths: &'a [u8],
     pub(crate) handles: Vec<Handle>,
     pub(crate) context: Option<&'a Arc<Context>>,
@@ -79,7 +80,7 @@ pub(crate) struct Stall {
 /// Something that a crew has to tell.
 pub(crate) enum Event {
     /// Results of a chunk.
-    Answered { part: Part, message: Vec<u8>, fds: io::Result<Vec<OwnedFd>>, who: Arc<WorkerName> },
+    Answered { part: Part, message: Vec<u8>, came: Came, who: Arc<WorkerName> },
     /// A worker is gone, with what it held: the tickets, in the order in which it would have worked on them, and whether it was
     /// at them: had begun them, or taken in the first.
     Lost { who: Arc<WorkerName>, death: Death, fault: Fault, held: Vec<(Ticket, bool)> },

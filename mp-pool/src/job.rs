@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use mp_core::{ExitStatus, PanicReport, call::Pointer, catch_panic, os::fd::OwnedFd, transfer};
+use mp_core::{ExitStatus, PanicReport, call::Pointer, catch_panic, transfer};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
@@ -23,7 +23,7 @@ use crate::{
     batch::Span,
     engine::Underway,
     error::{Error, TaskError},
-    message::{Failure, PART_HEAD, Part, Values},
+    message::{Beside, Failure, PART_HEAD, Part, Values},
     spare,
     worker::{Packed, Runner},
 };
@@ -98,7 +98,7 @@ pub(crate) struct Context {
 /// How a run of consecutive tasks ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    Answered { part: Part, message: Vec<u8>, fds: Vec<OwnedFd>, who: Arc<WorkerName> },
+    Answered { part: Part, message: Vec<u8>, beside: Beside, who: Arc<WorkerName> },
     Died { who: Arc<WorkerName>, death: Death, attempts: u32 },
     TimedOut { who: Arc<WorkerName>, limit: Duration },
     Cancelled,
@@ -358,7 +358,7 @@ impl Ends {
                 out_of_memory: death.out_of_memory,
                 attempts,
             }),
-            End::Answered { part, message, fds, who } => {
+            End::Answered { part, message, beside, who } => {
                 if part.failed {
                     let failure = message.get(PART_HEAD..).map(transfer::decode_front::<Failure>);
                     let (worker, pid) = (who.name.clone(), who.pid);
@@ -377,7 +377,7 @@ impl Ends {
                         _ => TaskError::Decode { index, reason: "its failure cannot be read".to_owned() },
                     });
                 } else {
-                    read::<R>(&part, &message, fds, len, |at, result| {
+                    read::<R>(&part, &message, beside, len, |at, result| {
                         each(result.map_err(|reason| TaskError::Decode { index: first + at, reason }));
                     });
                 }
@@ -391,11 +391,11 @@ impl Ends {
 fn read<T: DeserializeOwned>(
     part: &Part,
     message: &[u8],
-    fds: Vec<OwnedFd>,
+    beside: Beside,
     len: usize,
     mut each: impl FnMut(usize, Result<T, String>),
 ) {
-    let mut values = Values::new(message.get(PART_HEAD..).unwrap_or_default(), part.bytes, fds);
+    let mut values = Values::new(message.get(PART_HEAD..).unwrap_or_default(), part.bytes, beside);
     let mut at = 0;
     while at < len {
         let outcome = catch_panic(|| {

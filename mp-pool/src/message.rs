@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use mp_core::{PanicReport, call::Pointer, os::fd::OwnedFd, transfer};
+use mp_core::{
+    PanicReport,
+    call::Pointer,
+    os::fd::OwnedFd,
+    transfer::{self, Long},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::worker::Runner;
@@ -27,6 +32,8 @@ pub(crate) struct Chunk {
     pub(crate) len: u32,
     /// The bytes of the items; behind them stand their lengths.
     pub(crate) bytes: u64,
+    /// How many long runs of bytes came ahead of it.
+    pub(crate) long: u32,
     /// Whether the pool wants to know when each item began.
     pub(crate) timed: bool,
     /// The context, 0 for none.
@@ -76,6 +83,8 @@ pub(crate) struct Part {
     pub(crate) retire: bool,
     /// The bytes of the results; behind them stand their lengths.
     pub(crate) bytes: u64,
+    /// How many long runs of bytes came ahead of it.
+    pub(crate) long: u32,
     /// How long the items took, in all.
     pub(crate) nanoseconds: u64,
     /// The slowest item that was timed alone, counted within the chunk, and how long it took.
@@ -86,20 +95,20 @@ pub(crate) struct Part {
 /// The first byte of a message with a [`Part`]; [`Answer`]s begin with another.
 const PART: u8 = 0xff;
 /// Bytes of an encoded [`Part`].
-pub(crate) const PART_HEAD: usize = 2 + 4 * 4 + 3 * 8;
+pub(crate) const PART_HEAD: usize = 2 + 5 * 4 + 3 * 8;
 
 impl Part {
     pub(crate) fn write(&self, into: &mut [u8]) {
         let flags = u8::from(self.last) | u8::from(self.failed) << 1 | u8::from(self.retire) << 2;
         let mut head = [0; PART_HEAD];
         head[..2].copy_from_slice(&[PART, flags]);
-        let words = [self.ticket, self.from, self.len, self.slowest];
-        for (to, word) in head[2..18].chunks_exact_mut(4).zip(words) {
+        let words = [self.ticket, self.from, self.len, self.slowest, self.long];
+        for (to, word) in head[2..22].chunks_exact_mut(4).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
-        let longs = [self.bytes, self.nanoseconds, self.slowest_nanoseconds];
-        for (to, long) in head[18..].chunks_exact_mut(8).zip(longs) {
-            to.copy_from_slice(&long.to_le_bytes());
+        let doubles = [self.bytes, self.nanoseconds, self.slowest_nanoseconds];
+        for (to, double) in head[22..].chunks_exact_mut(8).zip(doubles) {
+            to.copy_from_slice(&double.to_le_bytes());
         }
         into.copy_from_slice(&head);
     }
@@ -108,18 +117,19 @@ impl Part {
     pub(crate) fn read(message: &[u8]) -> Option<Self> {
         let head = message.first_chunk::<PART_HEAD>().filter(|head| head[0] == PART)?;
         let word = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-        let long = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let double = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         Some(Self {
             ticket: word(2),
             from: word(6),
             len: word(10),
             slowest: word(14),
+            long: word(18),
             last: head[1] & 1 != 0,
             failed: head[1] & 2 != 0,
             retire: head[1] & 4 != 0,
-            bytes: long(18),
-            nanoseconds: long(26),
-            slowest_nanoseconds: long(34),
+            bytes: double(22),
+            nanoseconds: double(30),
+            slowest_nanoseconds: double(38),
         })
     }
 }
@@ -153,21 +163,33 @@ pub(crate) fn read_len(bytes: &mut &[u8]) -> Option<usize> {
     None
 }
 
+/// What a message carries beside its bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) fds: Vec<OwnedFd>,
+    /// In the order of their places.
+    pub(crate) long: Vec<Long>,
+}
+
 /// Values, one behind the other, and behind them their lengths: each is decoded from its own bytes, so that one that does not decode
 /// costs no other, and none reads what belongs to the next.
 pub(crate) struct Values<'a> {
     values: &'a [u8],
     lengths: &'a [u8],
-    /// Those of the first value, which is alone if it has some.
-    fds: Vec<OwnedFd>,
+    /// How many bytes of values there are in all.
+    bytes: usize,
+    beside: Beside,
+    /// There is nothing in that.
+    bare: bool,
 }
 
 impl<'a> Values<'a> {
-    /// Those of a body that begins with so many bytes of values.
-    pub(crate) fn new(body: &'a [u8], bytes: u64, fds: Vec<OwnedFd>) -> Self {
+    /// Those of a body that begins with so many bytes of values. Handles are those of the first, which is alone if it has some.
+    pub(crate) fn new(body: &'a [u8], bytes: u64, beside: Beside) -> Self {
         let split = usize::try_from(bytes).ok().and_then(|bytes| body.split_at_checked(bytes));
         let (values, lengths) = split.unwrap_or_default();
-        Self { values, lengths, fds }
+        let bare = beside.fds.is_empty() && beside.long.is_empty();
+        Self { values, lengths, bytes: values.len(), beside, bare }
     }
 
     /// Decodes the next one.
@@ -177,15 +199,28 @@ impl<'a> Values<'a> {
         let (value, behind) = next.ok_or("the message is cut short")?;
         // First of all: its own code may panic, and the one behind it must be found then, too.
         self.values = behind;
-        if !self.fds.is_empty() {
-            let fds = std::mem::take(&mut self.fds);
-            return transfer::decode(value, fds).map_err(|error| error.to_string());
+        if !self.bare {
+            return self.decode_with(value);
         }
         match transfer::decode_front(value) {
             Ok((value, [])) => Ok(value),
             Ok(_) => Err("its `Deserialize` reads less than its `Serialize` wrote".to_owned()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Decodes a value, the last one before `self.values`, with what came beside it.
+    #[cold]
+    fn decode_with<T: DeserializeOwned>(&mut self, value: &[u8]) -> Result<T, String> {
+        let end = self.bytes - self.values.len();
+        let fds = std::mem::take(&mut self.beside.fds);
+        // In front of each stands its length, so that none is at the very beginning of a value.
+        let own = self.beside.long.partition_point(|long| long.at <= end);
+        let mut long: Vec<Long> = self.beside.long.drain(..own).collect();
+        for long in &mut long {
+            long.at = long.at.checked_sub(end - value.len()).ok_or("the message is corrupt")?;
+        }
+        transfer::decode_with(value, &mut long, fds).map_err(|error| error.to_string())
     }
 }
 
@@ -213,6 +248,7 @@ mod tests {
             failed: true,
             retire: true,
             bytes: 1 << 40,
+            long: 4,
             nanoseconds: 5,
             slowest: 6,
             slowest_nanoseconds: u64::MAX,

@@ -199,7 +199,7 @@ impl<C: Crew> Table<C> {
         while let Some(event) = self.crew.next_event() {
             any = true;
             match event {
-                Event::Answered { part, message, fds, who } => self.answered(part, message, fds, who),
+                Event::Answered { part, message, came, who } => self.answered(part, message, came, who),
                 Event::Lost { who, death, fault, held } => self.lost(&who, death, fault, held),
                 Event::Broken(error) => self.break_down(error),
             }

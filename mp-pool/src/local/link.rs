@@ -3,7 +3,12 @@
 //! Unlike a pipe's, its ends sleep on words in shared memory: the worker on its own ring, the pool on one bell for all workers. That
 //! is the cheapest wake there is; the death of the other end is learned from the kernel, not from here.
 
-use std::io;
+mod ahead;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+};
 
 use mp_core::{
     fds::{self, Bundle},
@@ -14,9 +19,12 @@ use mp_core::{
         net::{RecvFlags, SendFlags},
     },
     shared::{Entry, GetError, PutError, RegionError, Ring, RingOptions, Wake, Word},
-    transfer::{Fd, Handle},
+    transfer::{Fd, Handle, Long},
 };
 use serde::{Deserialize, Serialize};
+
+use self::ahead::Ahead;
+pub(crate) use self::ahead::Begin;
 
 /// One end.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +32,27 @@ pub(crate) struct Link {
     out: Ring,
     back: Ring,
     handles: Fd<OwnedFd>,
+    /// How many records were taken from the other end, modulo 2^31.
+    #[serde(skip)]
+    taken: Cell<u32>,
+    #[serde(skip)]
+    ahead: RefCell<Ahead>,
+}
+
+/// What a record was.
+enum Next {
+    Nothing,
+    /// For a message to come.
+    Ahead,
+    Message(Came),
+}
+
+/// What came with a message.
+pub(crate) struct Came {
+    /// Or why they cannot be had.
+    pub(crate) fds: io::Result<Vec<OwnedFd>>,
+    /// What was sent ahead of it. The message says how much of that belongs to it.
+    pub(crate) long: Vec<Long>,
 }
 
 impl Link {
@@ -35,8 +64,14 @@ impl Link {
             action: "given its sockets",
             cause,
         })?;
-        let ours = Self { out: there.clone(), back: back.clone(), handles: Fd(near) };
-        Ok((ours, Self { out: back, back: there, handles: Fd(far) }))
+        let end = |out: &Ring, back: &Ring, handles| Self {
+            out: out.clone(),
+            back: back.clone(),
+            handles: Fd(handles),
+            taken: Cell::new(0),
+            ahead: RefCell::default(),
+        };
+        Ok((end(&there, &back, near), end(&back, &there, far)))
     }
 
     /// Sends a message, made of parts; waits for nobody, unless the socket is full of handles. One with handles wakes in any
@@ -75,32 +110,66 @@ impl Link {
         let _ = self.out.close(Wake::Word);
     }
 
+    /// Sends a long run of bytes ahead of the message that it belongs to, in pieces, so that the other end takes it in at the
+    /// same time; calls `sent` after each step. See [`Ahead`].
+    pub(crate) fn send_ahead(&self, begin: Begin, bytes: &[u8], sent: impl Fn()) -> Result<(), PutError> {
+        let whole = ahead::whole(bytes);
+        let put = |record: &[u8], tag| self.out.put_piece(record, tag, whole, Wake::Word).map(|()| sent());
+        put(&begin.write(bytes.len()), ahead::BEGIN)?;
+        reach(Point::Announced);
+        bytes.chunks(ahead::PIECE_LEN).try_for_each(|piece| put(piece, ahead::PIECE))
+    }
+
     /// Waits for a message and appends it to `into`. It comes also when its handles cannot be had, with the reason.
-    pub(crate) fn receive(&self, into: &mut Vec<u8>) -> Result<io::Result<Vec<OwnedFd>>, GetError> {
-        let mut fds = Ok(Vec::new());
-        let tag = self.back.get(into, None, |tag| {
-            let mut came = Vec::new();
-            fds = self.collect(tag, &mut came).map(|()| came);
-            Ok(())
-        })?;
-        Ok(fds.and_then(|fds| unpack(tag, fds)))
+    pub(crate) fn receive(&self, into: &mut Vec<u8>) -> Result<Came, GetError> {
+        loop {
+            let next = self.take(into, |into, collect| self.back.get(into, None, collect).map(Some))?;
+            if let Next::Message(came) = next {
+                return Ok(came);
+            }
+        }
     }
 
     /// As [`receive`](Self::receive), if there is a message.
-    pub(crate) fn try_receive(
+    pub(crate) fn try_receive(&self, into: &mut Vec<u8>) -> Result<Option<Came>, GetError> {
+        loop {
+            match self.take(into, |into, collect| self.back.try_get(into, Entry::By(None), collect))? {
+                Next::Nothing => return Ok(None),
+                Next::Ahead => {}
+                Next::Message(came) => return Ok(Some(came)),
+            }
+        }
+    }
+
+    /// Takes in one record.
+    fn take(
         &self,
         into: &mut Vec<u8>,
-    ) -> Result<Option<io::Result<Vec<OwnedFd>>>, GetError> {
+        get: impl FnOnce(&mut Vec<u8>, &mut dyn FnMut(u64) -> io::Result<()>) -> Result<Option<u64>, GetError>,
+    ) -> Result<Next, GetError> {
+        let mut ahead = self.ahead.borrow_mut();
         let mut fds = Ok(Vec::new());
-        let tag = self.back.try_get(into, Entry::By(None), &mut |tag| {
+        let mut collect = |tag| {
             let mut came = Vec::new();
             fds = self.collect(tag, &mut came).map(|()| came);
             Ok(())
-        })?;
-        Ok(tag.map(|tag| fds.and_then(|fds| unpack(tag, fds))))
+        };
+        let record = ahead.room(into);
+        let before = record.len();
+        let Some(tag) = get(record, &mut collect)? else { return Ok(Next::Nothing) };
+        self.taken.set(self.taken.get().wrapping_add(1) & (u32::MAX >> 1));
+        if ahead.takes(tag, before, into)? {
+            return Ok(Next::Ahead);
+        }
+        Ok(Next::Message(Came { fds: fds.and_then(|fds| unpack(tag, fds)), long: ahead.end() }))
     }
 
-    /// How many messages have come, modulo 2^31: a cheap look for new ones.
+    /// Whether something has come that was not taken: a cheap look.
+    pub(crate) fn has_news(&self) -> bool {
+        self.arrived() != self.taken.get()
+    }
+
+    /// How many records have come, modulo 2^31.
     pub(crate) fn arrived(&self) -> u32 {
         self.back.puts()
     }
@@ -108,7 +177,7 @@ impl Link {
     /// Takes the handles of the message with this tag, which were sent before it; those before them are of messages that
     /// never came.
     fn collect(&self, tag: u64, into: &mut Vec<OwnedFd>) -> io::Result<()> {
-        if tag == 0 {
+        if !ahead::has_handles(tag) {
             return Ok(());
         }
         let mut bytes = Vec::new();
@@ -124,7 +193,7 @@ impl Link {
 }
 
 fn unpack(tag: u64, fds: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
-    if tag == 0 { Ok(fds) } else { Bundle::unpack(tag, fds) }
+    if ahead::has_handles(tag) { Bundle::unpack(tag, fds) } else { Ok(fds) }
 }
 
 /// What the one that collects sleeps on: any worker rings it.
@@ -138,6 +207,11 @@ pub(crate) fn answer(bell: &Bell, commit: impl FnOnce()) {
         return commit();
     }
     commit();
+    ring(bell);
+}
+
+/// Rings for something that was sent.
+pub(crate) fn ring(bell: &Bell) {
     reach(Point::Sent);
     bell.advance();
     reach(Point::BellRung);

@@ -1,22 +1,22 @@
 //! One worker process, as the pool sees it.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
-    io,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use mp_core::{
     Child, ExitStatus,
-    os::fd::OwnedFd,
     shared::{GetError, PutError, Wake},
     transfer::{self, Handle},
 };
 
 use super::{
     desk::{self, Desk, Item, PLACES, Step},
-    link::Link,
+    link::{Begin, Came, Link},
 };
 use crate::{
     crew::{Fault, Outgoing, Ticket, Why},
@@ -73,7 +73,6 @@ pub(crate) struct Member {
     to_wake: bool,
     /// How long a chunk takes, in nanoseconds; 0 before the first.
     pace: u64,
-    arrived: u32,
     /// By the time that all processes share: when it was started, and when it was ready.
     started: Duration,
     ready: Option<Duration>,
@@ -129,7 +128,6 @@ impl Member {
             stalls: false,
             to_wake: false,
             pace: 0,
-            arrived: 0,
             started,
             ready: None,
             work: Work::default(),
@@ -154,14 +152,19 @@ impl Member {
 
     /// Gives it a chunk, or says why that cannot be sent.
     pub(crate) fn give(&mut self, chunk: Outgoing<'_>) -> Result<(), String> {
-        let Outgoing { head, items, lengths, handles, context } = chunk;
+        let Outgoing { head, items, long, lengths, handles, context } = chunk;
         if let Some(context) = context {
             self.bring(context)?;
         }
         let place = self.places.trailing_ones();
         let (ticket, len) = (head.ticket, head.len);
         self.desk.lay(place, len);
-        self.send(&Order::Run(Chunk { place, ..head }), [items, lengths], handles)?;
+        let mut short = Cow::Borrowed(items);
+        if !long.is_empty() {
+            short = Cow::Owned(self.send_ahead(items, long)?);
+        }
+        let head = Chunk { place, bytes: short.len() as u64, long: long.len() as u32, ..head };
+        self.send(&Order::Run(head), [&short, lengths], handles)?;
         self.places |= 1 << place;
         self.held.push_back(Held { ticket, place, nanoseconds: 0 });
         self.given += u64::from(len);
@@ -183,6 +186,21 @@ impl Member {
         Ok(())
     }
 
+    /// Sends the long runs of some bytes ahead, and returns the other bytes.
+    fn send_ahead(&mut self, bytes: &[u8], long: &[Range<usize>]) -> Result<Vec<u8>, String> {
+        let mut short = Vec::new();
+        let mut end = 0;
+        for run in long {
+            short.extend_from_slice(&bytes[end..run.start]);
+            end = run.end;
+            let begin = Begin { first: run == &long[0], at: short.len() };
+            let sent = self.link.send_ahead(begin, &bytes[run.clone()], || ());
+            self.sent(sent.map(|()| run.len()))?;
+        }
+        short.extend_from_slice(&bytes[end..]);
+        Ok(short)
+    }
+
     /// Has it look at what it was given.
     pub(crate) fn wake(&mut self) {
         if std::mem::take(&mut self.to_wake) {
@@ -198,8 +216,14 @@ impl Member {
             self.link.send(&[head, front, back], handles, Wake::Later)?;
             Ok(head.len() + front.len() + back.len())
         });
+        self.to_wake = true;
+        self.sent(sent)
+    }
+
+    /// Notes that so many bytes were sent, or why not.
+    fn sent(&mut self, sent: Result<usize, PutError>) -> Result<(), String> {
         match sent {
-            Ok(len) => (self.work.sent, self.to_wake) = (self.work.sent + len as u64, true),
+            Ok(len) => self.work.sent += len as u64,
             Err(error @ (PutError::Memory(_) | PutError::Handles(_))) => return Err(error.to_string()),
             // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
             Err(_) => {
@@ -210,15 +234,15 @@ impl Member {
     }
 
     /// The next message, if there is one, also if its handles cannot be had: what it says is not trusted yet.
-    pub(crate) fn receive(&mut self, message: &mut Vec<u8>) -> Option<io::Result<Vec<OwnedFd>>> {
-        if self.link.arrived() == self.arrived {
+    pub(crate) fn receive(&mut self, message: &mut Vec<u8>) -> Option<Came> {
+        if !self.link.has_news() {
             return None;
         }
         match self.link.try_receive(message) {
-            Ok(Some(fds)) => {
-                self.arrived = self.arrived.wrapping_add(1) & (u32::MAX >> 1);
-                self.work.received += message.len() as u64;
-                Some(fds)
+            Ok(Some(came)) => {
+                let long = came.long.iter().map(|long| long.bytes.len());
+                self.work.received += (message.len() + long.sum::<usize>()) as u64;
+                Some(came)
             }
             Ok(None) => None,
             Err(error) => {
@@ -271,11 +295,7 @@ impl Member {
         })
     }
 
-    pub(crate) fn take_back(
-        &mut self,
-        ticket: Ticket,
-        keep: &dyn Fn(u32) -> u32,
-    ) -> Option<std::ops::Range<u32>> {
+    pub(crate) fn take_back(&mut self, ticket: Ticket, keep: &dyn Fn(u32) -> u32) -> Option<Range<u32>> {
         let taken = self.desk.take_back(self.place(ticket)?, keep);
         self.given -= u64::from(taken.end - taken.start);
         Some(taken)

@@ -141,7 +141,7 @@ impl Local {
         loop {
             let member = &mut self.members[at];
             let mut message = spare::take();
-            let Some(fds) = member.receive(&mut message) else {
+            let Some(mut came) = member.receive(&mut message) else {
                 spare::give(message);
                 return None;
             };
@@ -155,7 +155,8 @@ impl Local {
                         // The keeper starts another, and sees that this one ends.
                         self.alarm.kick();
                     }
-                    return Some(Event::Answered { part, message, fds, who });
+                    came.long.truncate(part.long as usize);
+                    return Some(Event::Answered { part, message, came, who });
                 }
             } else if let Ok((answer, [])) = mp_core::transfer::decode_front::<Answer>(&message) {
                 match answer {

@@ -30,7 +30,7 @@ pub(crate) use self::run::{exit, initializer, try_initializer};
 use crate::{
     local::{
         desk::{self, Desk},
-        link::{self, Bell, Link},
+        link::{self, Begin, Bell, Came, Link},
         member::Ended,
     },
     message::{Answer, Chunk, NotReady, Order, read_order},
@@ -111,7 +111,7 @@ pub(crate) struct Work {
     /// The message; the items begin at `at`.
     message: Vec<u8>,
     at: usize,
-    fds: io::Result<Vec<OwnedFd>>,
+    came: Came,
     session: Rc<Session>,
 }
 
@@ -164,8 +164,8 @@ impl Session {
     /// Does what the next message says; `None` at the end.
     fn step(self: &Rc<Self>) -> Option<()> {
         let mut message = spare::take();
-        let fds = match self.link.receive(&mut message) {
-            Ok(fds) => fds,
+        let mut came = match self.link.receive(&mut message) {
+            Ok(came) => came,
             Err(GetError::Closed) => return None,
             Err(error) => {
                 // The pool tells of the death, and gives up on a task that always costs one.
@@ -179,7 +179,8 @@ impl Session {
             Order::Run(chunk) => {
                 reach(Point::ChunkTaken);
                 let runner = chunk.runner.target();
-                spare::give(runner(Work { chunk, message, at, fds, session: Rc::clone(self) }));
+                came.long.truncate(chunk.long as usize);
+                spare::give(runner(Work { chunk, message, at, came, session: Rc::clone(self) }));
             }
             Order::Context(id) => {
                 message.drain(..at);
@@ -188,7 +189,7 @@ impl Session {
                     contexts.pop_front();
                 }
                 // Without its handles it does not decode, which each task will say.
-                let packed = RefCell::new((message, fds.unwrap_or_default()));
+                let packed = RefCell::new((message, came.fds.unwrap_or_default()));
                 contexts.push_back(Rc::new(Context { id, packed, value: RefCell::default() }));
             }
         }
@@ -205,6 +206,11 @@ impl Session {
         let mut sent = Ok(());
         link::answer(&self.bell, || sent = self.link.send(&[message], handles, Wake::Word));
         sent
+    }
+
+    /// Sends a long run of bytes ahead of the answer that it belongs to, straight from where it is; false if that cannot be.
+    fn send_ahead(&self, begin: Begin, bytes: &[u8]) -> bool {
+        self.link.send_ahead(begin, bytes, || link::ring(&self.bell)).is_ok()
     }
 
     /// Whether this process has grown beyond its limit.

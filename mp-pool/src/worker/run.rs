@@ -19,8 +19,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Exit, Initializer, Session, Work};
 use crate::{
-    local::desk::{Item, Step},
-    message::{Chunk, Failure, PART_HEAD, Part, Values, write_len},
+    local::{
+        desk::{Item, Step},
+        link::Begin,
+    },
+    message::{Beside, Chunk, Failure, PART_HEAD, Part, Values, write_len},
     spare, task,
 };
 
@@ -104,8 +107,8 @@ impl Work {
         context: impl FnOnce(&Session) -> Result<C, String>,
         call: impl Fn(&C, Args) -> R,
     ) -> Vec<u8> {
-        let fds = match std::mem::replace(&mut self.fds, Ok(Vec::new())) {
-            Ok(fds) => fds,
+        let beside = match std::mem::replace(&mut self.came.fds, Ok(Vec::new())) {
+            Ok(fds) => Beside { fds, long: std::mem::take(&mut self.came.long) },
             Err(error) => return self.refuse(0..0, &format!("its handles could not be received: {error}")),
         };
         let chunk = &self.chunk;
@@ -129,7 +132,7 @@ impl Work {
             }
         };
         let body = self.message.get(self.at..).unwrap_or_default();
-        let mut items = Values::new(body, chunk.bytes, fds);
+        let mut items = Values::new(body, chunk.bytes, beside);
         while !claimed.is_empty() {
             let mut next = claimed.start;
             while next < claimed.end {
@@ -262,6 +265,8 @@ impl<R: Serialize> Report<'_, R> {
         lengths.clear();
         message.resize(PART_HEAD, 0);
         let (mut end, mut sent, mut carried) = (PART_HEAD, 0, Vec::new());
+        // Where those belong that have gone ahead.
+        let mut long = Vec::new();
         let stop = Cell::new(false);
         let desk = &self.session.desk;
         let begin = |item| desk.begin(Item { ticket: self.ticket, item, step: Step::Encodes }, self.timed);
@@ -276,7 +281,14 @@ impl<R: Serialize> Report<'_, R> {
             Some(result)
         });
         let outcome = catch_panic(|| {
-            transfer::encode_each(items, &mut message, |to, handles| {
+            let send_ahead = |at: usize, run: &[u8]| {
+                let gone = self.session.send_ahead(Begin { first: long.is_empty(), at: at - PART_HEAD }, run);
+                if gone {
+                    long.push(at);
+                }
+                gone
+            };
+            transfer::encode_each(items, &mut message, send_ahead, |to, handles| {
                 if !handles.is_empty() {
                     stop.set(true);
                     if sent > 0 {
@@ -304,7 +316,8 @@ impl<R: Serialize> Report<'_, R> {
         self.session.lengths.set(lengths);
         let (len, last) = (sent as u32, last && sent == results.len());
         let bytes = (end - PART_HEAD) as u64;
-        match self.deliver(Part { from: self.from, len, last, bytes, ..head }, message, carried) {
+        let long = long.iter().filter(|at| **at <= end).count() as u32;
+        match self.deliver(Part { from: self.from, len, last, bytes, long, ..head }, message, carried) {
             Err(_) if sent > 1 => {
                 self.singly = true;
                 Ok(0)

@@ -16,6 +16,7 @@ mod insights;
 mod kill_points;
 mod known_failures;
 mod large;
+mod long;
 mod options;
 mod python;
 mod python_async;

@@ -1,19 +1,17 @@
 //! What the crew tells, and which tasks end or run again for it: answers and deaths.
 
 use std::{
-    io,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
-
-use mp_core::os::fd::OwnedFd;
 
 use super::{Flight, Table};
 use crate::{
     batch::Span,
     crew::{Crew, Fault, Ticket, Why},
     job::{Death, End, Job, WorkerName},
-    message::Part,
+    local::link::Came,
+    message::{Beside, Part},
     trace::note,
 };
 
@@ -25,13 +23,7 @@ const GIVE_UP: u32 = 5;
 const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl<C: Crew> Table<C> {
-    pub(super) fn answered(
-        &mut self,
-        part: Part,
-        message: Vec<u8>,
-        fds: io::Result<Vec<OwnedFd>>,
-        who: Arc<WorkerName>,
-    ) {
+    pub(super) fn answered(&mut self, part: Part, message: Vec<u8>, came: Came, who: Arc<WorkerName>) {
         let Some(flight) = self.flights.get_mut(&part.ticket) else { return };
         // A worker that answers for other tasks than it was given is not believed: what is missing runs again.
         let sound = part.from == flight.answered && part.len <= flight.len - flight.answered;
@@ -56,8 +48,8 @@ impl<C: Crew> Table<C> {
                 TRACE,
                 Answered { who: Arc::clone(&who), first, len, took: Duration::from_nanos(part.nanoseconds) }
             );
-            let end = match fds {
-                Ok(fds) => End::Answered { part, message, fds, who },
+            let end = match came.fds {
+                Ok(fds) => End::Answered { part, message, beside: Beside { fds, long: came.long }, who },
                 Err(error) => End::NotReceived(error.to_string()),
             };
             self.end(&job, first, len as usize, end);

@@ -84,12 +84,14 @@ impl<C: Crew> Table<C> {
         let items = span.batch.bytes(&span.items);
         let mut lengths = std::mem::take(&mut self.lengths);
         span.batch.write_lengths(&span.items, &mut lengths);
+        let long = span.batch.long(&span.items);
         let head = Chunk {
             ticket,
             place: 0,
             first: span.first() as u64,
             len: span.len(),
-            bytes: items.len() as u64,
+            bytes: 0,
+            long: 0,
             timed: job.options.timeout.is_some(),
             context: job.context.as_ref().map_or(0, |context| context.id),
             runner: job.runner,
@@ -98,7 +100,8 @@ impl<C: Crew> Table<C> {
             (self.watched, self.kick) = (true, true);
         }
         let context = job.context.as_ref();
-        let given = self.crew.give(room, Outgoing { head, items, lengths: &lengths, handles, context });
+        let given =
+            self.crew.give(room, Outgoing { head, items, long: &long, lengths: &lengths, handles, context });
         lengths.clear();
         self.lengths = lengths;
         if let Err(reason) = given {
