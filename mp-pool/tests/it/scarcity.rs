@@ -131,3 +131,39 @@ fn a_result_whose_handles_a_worker_cannot_send_is_that_task_s_error() {
         assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
     });
 }
+
+/// Thousands of files in one argument and one result, of 20,000 that a process may open; false if it may not.
+fn thousands_of_files() -> bool {
+    let most = Rlimit { current: Some(20_000), ..getrlimit(Resource::Nofile) };
+    if setrlimit(Resource::Nofile, most).is_err() {
+        return false;
+    }
+    let pool = Pool::with_workers(1).unwrap();
+    let worker = pool.apply(std::process::id, ()).unwrap();
+    let count = |files: Vec<Fd<File>>| files.len();
+    assert_eq!(pool.apply(count, (files(6000),)).unwrap(), 6000);
+    assert_eq!(pool.apply(files, (9500,)).unwrap().len(), 9500);
+    // Each is there twice at the least: the caller's, and the one that travels.
+    let errors = [
+        pool.apply(count, (files(10_500),)).unwrap_err(),
+        pool.apply(files, (10_500,)).map(drop).unwrap_err(),
+    ];
+    assert!(errors.iter().all(|error| error.to_string().contains("Too many open files")), "{errors:?}");
+    assert!(matches!(
+        errors,
+        [Error::Task(TaskError::Encode { index: 0, .. }), Error::Task(TaskError::Decode { index: 0, .. })]
+    ));
+    // None of them is left anywhere, and nobody had to end.
+    assert_eq!(pool.apply(files, (9500,)).unwrap().len(), 9500);
+    assert_eq!(pool.apply(count, (files(6000),)).unwrap(), 6000);
+    assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
+    true
+}
+
+#[test]
+fn thousands_of_handles_arrive_or_are_an_error_of_their_task() {
+    test_init!();
+    if !ends(|| mp_core::spawn(thousands_of_files, ()).unwrap().join().unwrap()) {
+        eprintln!("not seen: this process may not open 20,000 files");
+    }
+}
