@@ -3,6 +3,8 @@
 //! The table knows jobs and their options; only the one who called knows types. Answers are stored as they come and decoded by
 //! whoever asked for them.
 
+mod ends;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -15,16 +17,14 @@ use std::{
     time::Duration,
 };
 
-use mp_core::{ExitStatus, PanicReport, call::Pointer, catch_panic, transfer};
+use mp_core::{call::Pointer, catch_panic};
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 
+pub(crate) use self::ends::{Death, End, Ends};
 use crate::{
     batch::Span,
     engine::Underway,
-    error::{Error, TaskError},
-    message::{Beside, Failure, PART_HEAD, Part, Values},
-    spare,
+    error::Error,
     worker::{Packed, Runner},
 };
 
@@ -39,14 +39,6 @@ impl WorkerName {
     pub(crate) fn initializer_failed(&self, cause: String) -> Error {
         Error::Initializer { worker: self.name.clone(), pid: self.pid, cause }
     }
-}
-
-/// How a worker ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Death {
-    pub(crate) status: ExitStatus,
-    /// The kernel killed somebody for lack of memory, most likely this worker.
-    pub(crate) out_of_memory: bool,
 }
 
 /// How far a call is.
@@ -93,33 +85,6 @@ pub(crate) struct Context {
     /// Not 0.
     pub(crate) id: u32,
     pub(crate) packed: Packed,
-}
-
-/// How a run of consecutive tasks ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    Answered { part: Part, message: Vec<u8>, beside: Beside, who: Arc<WorkerName> },
-    Died { who: Arc<WorkerName>, death: Death, attempts: u32 },
-    TimedOut { who: Arc<WorkerName>, limit: Duration },
-    Cancelled,
-    NotEncoded(String),
-    NotReceived(String),
-    Input(PanicReport),
-}
-
-impl End {
-    pub(crate) fn timed_out(who: Arc<WorkerName>, job: &Job) -> Self {
-        Self::TimedOut { who, limit: job.options.timeout.unwrap_or_default() }
-    }
-}
-
-/// Ends of tasks that nobody has looked at.
-#[derive(Debug)]
-pub(crate) struct Ends {
-    /// The position of the first in the input.
-    pub(crate) first: usize,
-    pub(crate) len: usize,
-    pub(crate) end: End,
 }
 
 /// Called once, by the clerk, when the job has finished.
@@ -329,84 +294,5 @@ impl fmt::Debug for Job {
             .field("total", &self.total())
             .field("ended", &self.ended())
             .finish_non_exhaustive()
-    }
-}
-
-impl Ends {
-    /// Calls `each` for every task, in their order.
-    pub(crate) fn decode<R: DeserializeOwned>(self, mut each: impl FnMut(Result<R, TaskError>)) {
-        let Self { first, len, end } = self;
-        let mut all = |error: &dyn Fn(usize) -> TaskError| {
-            (first..first + len).for_each(|index| each(Err(error(index))));
-        };
-        match end {
-            End::Cancelled => all(&|index| TaskError::Cancelled { index }),
-            End::NotEncoded(reason) => all(&|index| TaskError::Encode { index, reason: reason.clone() }),
-            End::NotReceived(cause) => all(&|index| {
-                let reason = format!("its result could not be received: {cause}");
-                TaskError::Decode { index, reason }
-            }),
-            End::Input(report) => all(&|index| TaskError::Input { index, report: report.clone() }),
-            End::TimedOut { who, limit } => {
-                all(&|index| TaskError::TimedOut { index, worker: who.name.clone(), pid: who.pid, limit })
-            }
-            End::Died { who, death, attempts } => all(&|index| TaskError::WorkerDied {
-                index,
-                worker: who.name.clone(),
-                pid: who.pid,
-                status: death.status,
-                out_of_memory: death.out_of_memory,
-                attempts,
-            }),
-            End::Answered { part, message, beside, who } => {
-                if part.failed {
-                    let failure = message.get(PART_HEAD..).map(transfer::decode_front::<Failure>);
-                    let (worker, pid) = (who.name.clone(), who.pid);
-                    all(&|index| match &failure {
-                        Some(Ok((Failure::Panicked(report), _))) => {
-                            let (worker, report) = (worker.clone(), report.clone());
-                            TaskError::Panicked { index, worker, pid, report }
-                        }
-                        Some(Ok((Failure::NotDecoded(reason), _))) => {
-                            let reason = format!("its argument did not arrive: {reason}");
-                            TaskError::Decode { index, reason }
-                        }
-                        Some(Ok((Failure::NotEncoded(reason), _))) => {
-                            TaskError::Decode { index, reason: reason.clone() }
-                        }
-                        _ => TaskError::Decode { index, reason: "its failure cannot be read".to_owned() },
-                    });
-                } else {
-                    read::<R>(&part, &message, beside, len, |at, result| {
-                        each(result.map_err(|reason| TaskError::Decode { index: first + at, reason }));
-                    });
-                }
-                spare::give(message);
-            }
-        }
-    }
-}
-
-/// Reads `len` values out of an answer.
-fn read<T: DeserializeOwned>(
-    part: &Part,
-    message: &[u8],
-    beside: Beside,
-    len: usize,
-    mut each: impl FnMut(usize, Result<T, String>),
-) {
-    let mut values = Values::new(message.get(PART_HEAD..).unwrap_or_default(), part.bytes, beside);
-    let mut at = 0;
-    while at < len {
-        let outcome = catch_panic(|| {
-            while at < len {
-                // The value's own code may panic: then it is this item's fault, and the next is tried.
-                at += 1;
-                each(at - 1, values.next());
-            }
-        });
-        if let Err(report) = outcome {
-            each(at - 1, Err(format!("its `Deserialize` {report}")));
-        }
     }
 }
