@@ -73,8 +73,10 @@ impl Worker {
     }
 
     fn work(&self) {
+        let mut left = 0..ITEMS;
         loop {
-            let claimed = self.desk.claim(0, self.stride);
+            let claimed = self.desk.claim(0, self.stride, left.clone());
+            left.start = claimed.end;
             if claimed.is_empty() {
                 return;
             }

@@ -173,10 +173,8 @@ impl Word {
 
     #[inline]
     fn note_cpu(&self) {
-        let cpu = aside::place(futex::current_cpu());
-        if self.cpu.load(Ordering::Relaxed) != cpu {
-            self.cpu.store(cpu, Ordering::Relaxed);
-        }
+        // Also if it is the same: a look first would fetch the cache line once more than the change that follows.
+        self.cpu.store(aside::place(futex::current_cpu()), Ordering::Relaxed);
     }
 
     /// Waits until `look` finds what it looks for, at most until `deadline` (`None`: for ever).

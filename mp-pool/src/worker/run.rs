@@ -119,7 +119,7 @@ impl Work {
         let mut pace = Pace::new();
         let mut report =
             Report { session: &session, ticket, timed, singly: false, from: 0, done: Vec::new() };
-        let mut claimed = desk.claim(place, pace.stride);
+        let mut claimed = desk.claim(place, pace.stride, 0..chunk.len);
         if !claimed.is_empty() {
             // To decode the context is part of being at the first item.
             desk.begin(Item { ticket, item: claimed.start, step: Step::Runs }, timed);
@@ -172,7 +172,7 @@ impl Work {
                 desk.rest();
                 report.send(&mut pace, false);
             }
-            claimed = desk.claim(place, pace.stride);
+            claimed = desk.claim(place, pace.stride, claimed.end..chunk.len);
         }
         desk.rest();
         report.send(&mut pace, true);
@@ -181,11 +181,12 @@ impl Work {
 
     /// Answers every item with the same failure, those that were claimed and all others.
     fn refuse(self, claimed: Range<u32>, reason: &str) -> Vec<u8> {
-        let Chunk { ticket, place, timed, .. } = self.chunk;
+        let Chunk { ticket, place, len, timed, .. } = self.chunk;
         let failure = Failure::NotDecoded(reason.to_owned());
         let mut report =
             Report { session: &self.session, ticket, timed, singly: false, from: 0, done: Vec::<()>::new() };
-        for _ in claimed.chain(self.session.desk.claim(place, u32::MAX)) {
+        let left = self.session.desk.claim(place, u32::MAX, claimed.end..len);
+        for _ in claimed.chain(left) {
             report.fail(&failure, false);
         }
         report.send(&mut Pace::new(), true);
