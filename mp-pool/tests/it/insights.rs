@@ -6,7 +6,7 @@ use std::{
 };
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use mp_core::spawn;
+use mp_core::{Process, spawn};
 use mp_lock::{Array, Event};
 use mp_pool::{Pool, SlowTask, test_init};
 
@@ -191,7 +191,9 @@ fn a_logger_that_hangs_does_not_keep_the_pool() {
     test_init!();
     // All that is said is on its way, or more than finds room there.
     for records in [1, 1_000_000] {
-        ends(move || spawn(hang_in_the_logger, (records,)).unwrap().join().unwrap());
+        // If it hangs, the process of the tests is not to wait for it.
+        let process = Process::new().daemon(true);
+        ends(move || process.spawn(hang_in_the_logger, (records,)).unwrap().join().unwrap());
     }
 }
 
