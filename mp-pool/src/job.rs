@@ -180,6 +180,11 @@ impl Job {
         self.total.store(total, Ordering::Release);
     }
 
+    /// Whether its tasks have a time-out.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.options.timeout.is_some()
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }

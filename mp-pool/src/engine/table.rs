@@ -81,7 +81,7 @@ pub(super) struct Table<C> {
     reading: usize,
     /// How often it was [advanced](Self::advance).
     turns: u32,
-    /// Whether a chunk in flight has a time-out, or belongs to a cancelled job.
+    /// Whether a chunk in flight or in line has a time-out, or one in flight belongs to a cancelled job.
     watched: bool,
     /// Something is due that the keeper does not know of.
     pub(super) kick: bool,
@@ -159,6 +159,7 @@ impl<C: Crew> Table<C> {
             Phase::Running | Phase::Closed if !job.is_cancelled() => {
                 self.line.push_back(Arc::clone(job), span);
                 self.fill();
+                self.watch(self.line.has_timed());
             }
             phase => {
                 if let Phase::Broken(error) = phase {
@@ -167,6 +168,13 @@ impl<C: Crew> Table<C> {
                 job.cancelled.store(true, Ordering::Release);
                 self.end_waiting(job, &span);
             }
+        }
+    }
+
+    /// Has the keeper see to time-outs, if there are `any`.
+    fn watch(&mut self, any: bool) {
+        if any && !self.watched {
+            (self.watched, self.kick) = (true, true);
         }
     }
 

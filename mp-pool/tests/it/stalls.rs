@@ -226,6 +226,14 @@ fn a_time_out_holds_also_behind_a_chunk_that_has_none_in_a_stopped_worker() {
     let behind = pool.call().timeout(LIMIT).grace(Duration::ZERO).apply_async(|x: u32| x, (2,)).unwrap();
     assert_eq!(behind.get_timeout(PATIENCE).unwrap(), 2);
     assert_eq!(front.get_timeout(PATIENCE).unwrap(), 1);
+    // More than it takes: the one with a time-out is still in line.
+    stop(&pool);
+    let front: Vec<_> = (0..10).map(|x| pool.apply_async(|x: u32| x, (x,)).unwrap()).collect();
+    let behind = pool.call().timeout(LIMIT).grace(Duration::ZERO).apply_async(|x: u32| x, (10,)).unwrap();
+    assert_eq!(behind.get_timeout(PATIENCE).unwrap(), 10);
+    for (x, handle) in (0..).zip(front) {
+        assert_eq!(handle.get_timeout(PATIENCE).unwrap(), x);
+    }
 }
 
 #[test]

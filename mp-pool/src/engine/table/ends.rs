@@ -170,7 +170,7 @@ impl<C: Crew> Table<C> {
         if span.len() == 1 && losses >= GIVE_UP {
             let who = Arc::clone(who);
             let end = match fault {
-                Fault::Stalled if job.options.timeout.is_some() => End::timed_out(who, job),
+                Fault::Stalled if job.is_timed() => End::timed_out(who, job),
                 _ => End::Died { who, death, attempts: losses },
             };
             self.end(job, span.first(), 1, end);

@@ -92,13 +92,11 @@ impl<C: Crew> Table<C> {
             len: span.len(),
             bytes: 0,
             long: 0,
-            timed: job.options.timeout.is_some(),
+            timed: job.is_timed(),
             context: job.context.as_ref().map_or(0, |context| context.id),
             runner: job.runner,
         };
-        if head.timed && !self.watched {
-            (self.watched, self.kick) = (true, true);
-        }
+        self.watch(head.timed);
         let context = job.context.as_ref();
         let given =
             self.crew.give(room, Outgoing { head, items, long: &long, lengths: &lengths, handles, context });

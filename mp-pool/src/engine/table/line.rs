@@ -13,6 +13,8 @@ pub(super) struct Line {
     turns: VecDeque<Arc<Job>>,
     /// How many turns are those of cancelled jobs.
     gone: usize,
+    /// How many of the others are of jobs with a time-out.
+    timed: usize,
 }
 
 impl Line {
@@ -20,12 +22,24 @@ impl Line {
         self.turns.len() == self.gone
     }
 
+    /// The job with a time-out whose turn comes first.
+    pub(super) fn first_timed(&self) -> Option<&Arc<Job>> {
+        let timed = |job: &&Arc<Job>| job.is_timed() && !job.is_cancelled();
+        if self.timed == 0 { None } else { self.turns.iter().find(timed) }
+    }
+
+    pub(super) fn has_timed(&self) -> bool {
+        self.timed > 0
+    }
+
     pub(super) fn push_back(&mut self, job: Arc<Job>, span: Span) {
+        self.timed += usize::from(job.is_timed());
         job.waiting.lock().push_back(span);
         self.turns.push_back(job);
     }
 
     pub(super) fn push_front(&mut self, job: Arc<Job>, span: Span) {
+        self.timed += usize::from(job.is_timed());
         job.waiting.lock().push_front(span);
         self.turns.push_front(job);
     }
@@ -46,6 +60,7 @@ impl Line {
                 left.push(job);
                 continue;
             };
+            self.timed -= usize::from(job.is_timed());
             let len = size(&job, &span);
             if len == span.len() {
                 return Some((job, span));
@@ -60,6 +75,9 @@ impl Line {
     pub(super) fn leave(&mut self, left: &mut Vec<Arc<Job>>, job: &Job) -> VecDeque<Span> {
         let spans = std::mem::take(&mut *job.waiting.lock());
         self.gone += spans.len();
+        if job.is_timed() {
+            self.timed -= spans.len();
+        }
         if self.gone > self.turns.len() / 2 {
             self.turns.retain(|job| {
                 if job.is_cancelled() {

@@ -43,6 +43,7 @@ impl<C: Crew> Table<C> {
 
     /// Warns and kills what has been at work for too long; says when to look again.
     fn tend_tasks(&mut self, now: Instant) -> Option<Instant> {
+        self.watched |= self.line.has_timed();
         if !self.watched {
             return None;
         }
@@ -73,10 +74,13 @@ impl<C: Crew> Table<C> {
                 }
             }
         }
-        // Whoever is at no task where it should be: between two of them nothing takes long but code of a user, such as `Drop`.
+        // Whoever is at no task where it should be: between two of them nothing takes long but code of a user, such as `Drop`. All that
+        // it holds waits for it.
         for Stall { member, held, still } in self.crew.stalls(now) {
-            let limits = held.iter().filter_map(|ticket| {
-                let job = &self.flights.get(ticket)?.job;
+            // So does what is in line, for which there was room nowhere. Nothing there is over time earlier than this.
+            let in_line = if still < PATIENCE { None } else { self.line.first_timed() };
+            let held = held.iter().filter_map(|ticket| self.flights.get(ticket)).map(|flight| &flight.job);
+            let limits = held.chain(in_line).filter_map(|job| {
                 let Options { timeout, grace, .. } = job.options;
                 if job.is_cancelled() {
                     Some(grace)
@@ -90,8 +94,11 @@ impl<C: Crew> Table<C> {
                 Some(left) => due(now.checked_add(left)),
             }
         }
-        // Chunks that a worker has not begun, or that it goes on with after the task at work.
-        let mut watched = false;
+        // Chunks that a worker has not begun, or that it goes on with after the task at work; and what waits for room.
+        let mut watched = self.line.has_timed();
+        if watched {
+            due(now.checked_add(PATIENCE));
+        }
         for flight in self.flights.values() {
             let options = &flight.job.options;
             if flight.job.is_cancelled() {
