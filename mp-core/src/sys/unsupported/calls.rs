@@ -262,7 +262,7 @@ pub mod thread {
         process::{Pid, getpid},
     };
 
-    #[derive(Debug, Clone, Copy)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct CpuSet(());
 
     impl CpuSet {
