@@ -11,7 +11,10 @@ use mp_core::{
 };
 use serde::Serialize;
 
-use crate::{message::write_len, spare};
+use crate::{
+    message::{goes_ahead, write_len},
+    spare,
+};
 
 /// A batch is full when it has so many bytes or items: small enough that workers begin while the rest is encoded.
 const FULL_BYTES: usize = 1 << 20;
@@ -101,20 +104,22 @@ impl Batch {
         &self.bytes[self.start(items.start)..self.end(items.end - 1)]
     }
 
-    /// Where in these bytes the long runs are.
-    pub(crate) fn long(&self, items: &Range<u32>) -> Vec<Range<usize>> {
+    /// Where in these bytes those runs are that go ahead.
+    pub(crate) fn ahead(&self, items: &Range<u32>) -> Vec<Range<usize>> {
         let (start, end) = (self.start(items.start), self.end(items.end - 1));
         let within = self.long.iter().filter(|run| start <= run.start && run.end <= end);
-        within.map(|run| run.start - start..run.end - start).collect()
+        let ahead = within.filter(|run| goes_ahead(run.len(), items.len()));
+        ahead.map(|run| run.start - start..run.end - start).collect()
     }
 
-    /// Appends their lengths, without those of the long runs.
-    pub(crate) fn write_lengths(&self, items: &Range<u32>, into: &mut Vec<u8>) {
-        let mut start = self.start(items.start);
+    /// Appends their lengths, without what goes ahead.
+    pub(crate) fn write_lengths(&self, items: &Range<u32>, ahead: &[Range<usize>], into: &mut Vec<u8>) {
+        let first = self.start(items.start);
+        let mut start = 0;
         for item in items.clone() {
-            let end = self.end(item);
-            let long = self.long.iter().filter(|run| start <= run.start && run.end <= end);
-            write_len(end - start - long.map(Range::len).sum::<usize>(), into);
+            let end = self.end(item) - first;
+            let ahead = ahead.iter().filter(|run| start <= run.start && run.end <= end);
+            write_len(end - start - ahead.map(Range::len).sum::<usize>(), into);
             start = end;
         }
     }

@@ -39,8 +39,8 @@ pub(crate) struct Outgoing<'a> {
     /// Its place is chosen below.
     pub(crate) head: Chunk,
     pub(crate) items: &'a [u8],
-    /// Which of these bytes are long runs, and go ahead.
-    pub(crate) long: &'a [Range<usize>],
+    /// Which of these bytes go ahead.
+    pub(crate) ahead: &'a [Range<usize>],
     pub(crate) lengths: &'a [u8],
     pub(crate) handles: Vec<Handle>,
     pub(crate) context: Option<&'a Arc<Context>>,

@@ -134,6 +134,15 @@ impl Part {
     }
 }
 
+/// Whether a long run of bytes goes ahead of a message with so many tasks.
+///
+/// If there are many of them, many must be kept at once on the other side, each in its own memory, which is given back to the
+/// system and fetched again. What is of some length only is then better copied once more.
+pub(crate) fn goes_ahead(run: usize, tasks: usize) -> bool {
+    const AMONG_OTHERS: usize = 1 << 20;
+    tasks == 1 || run >= AMONG_OTHERS
+}
+
 /// Appends the length of one value; most are short.
 #[inline]
 pub(crate) fn write_len(mut len: usize, into: &mut Vec<u8>) {

@@ -19,7 +19,7 @@ use mp_core::{
 
 use crate::local::{
     desk::{Desk, Item, Step, now},
-    link::{Bell, answer},
+    link::{Bell, answer, ring_for_a_step},
 };
 
 /// How many items the chunk has that is cut.
@@ -184,7 +184,7 @@ fn has(answers: &[AtomicU64], who: usize) -> bool {
     answers[who].load(Ordering::Acquire) == 1
 }
 
-fn all_are_heard(ringers: usize, preemptions: usize) {
+fn all_are_heard(ringers: usize, preemptions: usize, ring: fn(&Bell, &[AtomicU64], usize)) {
     explore(preemptions, move || {
         let (bell, answers) = answers(ringers);
         let mut processes = Processes::default();
@@ -201,12 +201,21 @@ fn all_are_heard(ringers: usize, preemptions: usize) {
 /// Also when both see the same sleeper, and the second leaves a sleeper's mark where nobody sleeps.
 #[test]
 fn all_who_ring_at_once_are_heard() {
-    all_are_heard(2, 3);
+    all_are_heard(2, 3, ring);
 }
 
 #[test]
 fn three_who_ring_at_once_are_heard() {
-    all_are_heard(3, 1);
+    all_are_heard(3, 1, ring);
+}
+
+/// What is said to those who are awake takes no wake from one that sleeps.
+#[test]
+fn steps_without_a_wake_swallow_no_bell() {
+    all_are_heard(2, 2, |bell, answers, who| {
+        ring_for_a_step(bell, false);
+        ring(bell, answers, who);
+    });
 }
 
 /// Where the one that rings may die, and somebody else rings as well.
@@ -260,6 +269,6 @@ fn a_claim_in_two_steps_is_found_out() {
 #[test]
 fn a_bell_before_its_answer_is_found_out() {
     fails_when_mutated("models::a_bell_before_its_answer_is_found_out", "deadlock; threads", || {
-        all_are_heard(1, 3);
+        all_are_heard(1, 3, ring);
     });
 }

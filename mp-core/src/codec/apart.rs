@@ -15,7 +15,7 @@ use postcard::{Error, Result, de_flavors::Flavor};
 mod tests;
 
 /// So many bytes in a row are a long run. To carry fewer by themselves costs more than to copy them.
-pub const LONG: usize = 256 << 10;
+pub const LONG: usize = 64 << 10;
 
 /// A long run of bytes that came apart from the value to which it belongs.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -54,10 +54,6 @@ fn pieces_come_out_as_messages_and_the_pages_stay() {
 
 fn put_and_get_pieces() {
     let ring = Ring::create(RingOptions::default()).unwrap();
-    let pages = || {
-        let stat = std::fs::read_to_string("/proc/self/statm").unwrap();
-        stat.split_whitespace().nth(2).unwrap().parse::<u64>().unwrap()
-    };
     let mut after = Vec::new();
     for round in 0..12_u64 {
         put(&ring, b"begin").unwrap();
@@ -74,10 +70,38 @@ fn put_and_get_pieces() {
         }
         assert!(got == whole);
         assert_eq!(get(&ring).unwrap(), b"end");
-        after.push(pages());
+        after.push(kilobytes_shared());
     }
     // After the first laps every page was touched, and none is given back and taken again.
     assert_eq!(after[11], after[5], "{after:?}");
+}
+
+/// Of the shared memory that this process has touched and not given back.
+fn kilobytes_shared() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssShmem:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// It stood in a segment that does not keep its pages, which its messages alone do not need.
+#[test]
+fn a_ring_comes_back_from_a_backlog_to_pages_that_stay() {
+    test_init!();
+    spawn(put_and_get_behind_a_backlog, ()).unwrap().join().unwrap();
+}
+
+fn put_and_get_behind_a_backlog() {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    let large = message(1, 12 << 20);
+    (0..6).for_each(|_| put(&ring, &large).unwrap());
+    (0..6).for_each(|_| assert!(get(&ring).unwrap() == large));
+    for round in 0..6 {
+        put(&ring, &large).unwrap();
+        assert!(get(&ring).unwrap() == large);
+        if round > 1 {
+            assert!(kilobytes_shared() >= 12 << 10, "{} kB in round {round}", kilobytes_shared());
+        }
+    }
 }
 
 #[test]

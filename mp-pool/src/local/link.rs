@@ -23,8 +23,8 @@ use mp_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::ahead::Ahead;
 pub(crate) use self::ahead::Begin;
+use self::ahead::{Ahead, Sizes};
 
 /// One end.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub(crate) struct Link {
     taken: Cell<u32>,
     #[serde(skip)]
     ahead: RefCell<Ahead>,
+    #[serde(skip)]
+    sizes: RefCell<Sizes>,
 }
 
 /// What a record was.
@@ -70,6 +72,7 @@ impl Link {
             handles: Fd(handles),
             taken: Cell::new(0),
             ahead: RefCell::default(),
+            sizes: RefCell::default(),
         };
         Ok((end(&there, &back, near), end(&back, &there, far)))
     }
@@ -111,13 +114,22 @@ impl Link {
     }
 
     /// Sends a long run of bytes ahead of the message that it belongs to, in pieces, so that the other end takes it in at the
-    /// same time; calls `sent` after each step. See [`Ahead`].
-    pub(crate) fn send_ahead(&self, begin: Begin, bytes: &[u8], sent: impl Fn()) -> Result<(), PutError> {
-        let whole = ahead::whole(bytes);
-        let put = |record: &[u8], tag| self.out.put_piece(record, tag, whole, Wake::Word).map(|()| sent());
-        put(&begin.write(bytes.len()), ahead::BEGIN)?;
+    /// same time; calls `sent` after each step, with whether one that sleeps is to be woken now. See [`Ahead`].
+    pub(crate) fn send_ahead(&self, begin: Begin, bytes: &[u8], sent: impl Fn(bool)) -> Result<(), PutError> {
+        let whole = self.sizes.borrow_mut().with(begin.first, bytes);
+        let put = |record: &[u8], tag, wake| {
+            let how = if wake { Wake::Word } else { Wake::Later };
+            self.out.put_piece(record, tag, whole, how).map(|()| sent(wake))
+        };
+        put(&begin.write(bytes.len()), ahead::BEGIN, true)?;
         reach(Point::Announced);
-        bytes.chunks(ahead::PIECE_LEN).try_for_each(|piece| put(piece, ahead::PIECE))
+        let pieces = bytes.chunks(ahead::PIECE_LEN);
+        let last = pieces.len();
+        // Whoever is awake sees each; to wake somebody for each would take longer than the copy.
+        let mut numbered = (1..).zip(pieces);
+        numbered.try_for_each(|(number, piece)| {
+            put(piece, ahead::PIECE, number == last || number % ahead::WAKE_EVERY == 0)
+        })
     }
 
     /// Waits for a message and appends it to `into`. It comes also when its handles cannot be had, with the reason.
@@ -211,8 +223,17 @@ pub(crate) fn answer(bell: &Bell, commit: impl FnOnce()) {
 }
 
 /// Rings for something that was sent.
-pub(crate) fn ring(bell: &Bell) {
+fn ring(bell: &Bell) {
     reach(Point::Sent);
     bell.advance();
     reach(Point::BellRung);
+}
+
+/// As [`ring`], for one that is awake, if it need not be `loud`.
+pub(crate) fn ring_for_a_step(bell: &Bell, loud: bool) {
+    if loud {
+        ring(bell);
+    } else {
+        bell.advance_quietly();
+    }
 }

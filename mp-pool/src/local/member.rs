@@ -30,6 +30,8 @@ use crate::{
 const AHEAD: Duration = Duration::from_micros(200);
 /// But at least this many: one at work, one waiting.
 const FEWEST: usize = 2;
+/// And with more bytes than this no more than that: to take them in takes time, too, and the ring must have room for them.
+const ENOUGH_BYTES: usize = 1 << 20;
 /// What a worker is about to begin is left to it for so long.
 const SOON: Duration = Duration::from_millis(50);
 
@@ -58,6 +60,8 @@ pub(crate) struct Member {
     pub(crate) ended: bool,
     /// In the order in which it works on them.
     held: VecDeque<Held>,
+    /// The bytes of all these.
+    bytes: usize,
     /// Bit `n` is set if place `n` of the desk is in use.
     places: u32,
     /// How many items it was given and has kept.
@@ -103,6 +107,7 @@ struct Trail {
 struct Held {
     ticket: Ticket,
     place: u32,
+    bytes: usize,
     /// How long it has been at work so far.
     nanoseconds: u64,
 }
@@ -119,6 +124,7 @@ impl Member {
             phase: Phase::Starting,
             ended: false,
             held: VecDeque::new(),
+            bytes: 0,
             places: 0,
             given: 0,
             idle_since: Instant::now(),
@@ -144,6 +150,7 @@ impl Member {
         match (self.phase, self.pace) {
             (Phase::Starting, _) => 1,
             (_, 0) => FEWEST,
+            _ if self.bytes > ENOUGH_BYTES => FEWEST,
             (_, pace) => {
                 usize::try_from(AHEAD.as_nanos() as u64 / pace).unwrap_or(PLACES).clamp(FEWEST, PLACES)
             }
@@ -152,7 +159,7 @@ impl Member {
 
     /// Gives it a chunk, or says why that cannot be sent.
     pub(crate) fn give(&mut self, chunk: Outgoing<'_>) -> Result<(), String> {
-        let Outgoing { head, items, long, lengths, handles, context } = chunk;
+        let Outgoing { head, items, ahead, lengths, handles, context } = chunk;
         if let Some(context) = context {
             self.bring(context)?;
         }
@@ -160,13 +167,14 @@ impl Member {
         let (ticket, len) = (head.ticket, head.len);
         self.desk.lay(place, len);
         let mut short = Cow::Borrowed(items);
-        if !long.is_empty() {
-            short = Cow::Owned(self.send_ahead(items, long)?);
+        if !ahead.is_empty() {
+            short = Cow::Owned(self.send_ahead(items, ahead)?);
         }
-        let head = Chunk { place, bytes: short.len() as u64, long: long.len() as u32, ..head };
+        let head = Chunk { place, bytes: short.len() as u64, long: ahead.len() as u32, ..head };
         self.send(&Order::Run(head), [&short, lengths], handles)?;
         self.places |= 1 << place;
-        self.held.push_back(Held { ticket, place, nanoseconds: 0 });
+        self.held.push_back(Held { ticket, place, bytes: items.len(), nanoseconds: 0 });
+        self.bytes += items.len();
         self.given += u64::from(len);
         Ok(())
     }
@@ -186,15 +194,15 @@ impl Member {
         Ok(())
     }
 
-    /// Sends the long runs of some bytes ahead, and returns the other bytes.
-    fn send_ahead(&mut self, bytes: &[u8], long: &[Range<usize>]) -> Result<Vec<u8>, String> {
+    /// Sends some of the bytes ahead, and returns the others.
+    fn send_ahead(&mut self, bytes: &[u8], ahead: &[Range<usize>]) -> Result<Vec<u8>, String> {
         let mut short = Vec::new();
         let mut end = 0;
-        for run in long {
+        for run in ahead {
             short.extend_from_slice(&bytes[end..run.start]);
             end = run.end;
-            let begin = Begin { first: run == &long[0], at: short.len() };
-            let sent = self.link.send_ahead(begin, &bytes[run.clone()], || ());
+            let begin = Begin { first: run == &ahead[0], at: short.len() };
+            let sent = self.link.send_ahead(begin, &bytes[run.clone()], |_| ());
             self.sent(sent.map(|()| run.len()))?;
         }
         short.extend_from_slice(&bytes[end..]);
@@ -267,6 +275,7 @@ impl Member {
             && let Some(held) = self.held.remove(at)
         {
             self.places &= !(1 << held.place);
+            self.bytes -= held.bytes;
             self.pace =
                 if self.pace == 0 { held.nanoseconds.max(1) } else { (3 * self.pace + held.nanoseconds) / 4 };
             self.idle_since = Instant::now();

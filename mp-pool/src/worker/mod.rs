@@ -210,7 +210,7 @@ impl Session {
 
     /// Sends a long run of bytes ahead of the answer that it belongs to, straight from where it is; false if that cannot be.
     fn send_ahead(&self, begin: Begin, bytes: &[u8]) -> bool {
-        self.link.send_ahead(begin, bytes, || link::ring(&self.bell)).is_ok()
+        self.link.send_ahead(begin, bytes, |loud| link::ring_for_a_step(&self.bell, loud)).is_ok()
     }
 
     /// Whether this process has grown beyond its limit.

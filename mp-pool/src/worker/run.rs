@@ -23,7 +23,7 @@ use crate::{
         desk::{Item, Step},
         link::Begin,
     },
-    message::{Beside, Chunk, Failure, PART_HEAD, Part, Values, write_len},
+    message::{Beside, Chunk, Failure, PART_HEAD, Part, Values, goes_ahead, write_len},
     spare, task,
 };
 
@@ -283,7 +283,8 @@ impl<R: Serialize> Report<'_, R> {
         });
         let outcome = catch_panic(|| {
             let send_ahead = |at: usize, run: &[u8]| {
-                let gone = self.session.send_ahead(Begin { first: long.is_empty(), at: at - PART_HEAD }, run);
+                let begin = Begin { first: long.is_empty(), at: at - PART_HEAD };
+                let gone = goes_ahead(run.len(), results.len()) && self.session.send_ahead(begin, run);
                 if gone {
                     long.push(at);
                 }

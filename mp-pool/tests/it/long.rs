@@ -17,6 +17,9 @@ use serde_bytes::ByteBuf;
 
 use crate::helpers::{OnlyEven, ReadsEven, ends};
 
+/// So many go ahead also of a message with other tasks.
+const LONG_AMONG_OTHERS: usize = 1 << 20;
+
 /// Bytes that tell which they are.
 fn bytes(seed: usize, len: usize) -> ByteBuf {
     ByteBuf::from((0..len).map(|i| (seed + i) as u8).collect::<Vec<u8>>())
@@ -24,7 +27,7 @@ fn bytes(seed: usize, len: usize) -> ByteBuf {
 
 /// The same, of many lengths, all around that from which on they are long.
 fn bytes_of(index: usize) -> ByteBuf {
-    bytes(index, [3, LONG - 1, LONG, 0, LONG + 1, 3 * LONG + 5][index % 6])
+    bytes(index, [3, LONG - 1, LONG, 0, LONG_AMONG_OTHERS + 1, 3 * LONG + 5][index % 6])
 }
 
 type Mixed = (u8, ByteBuf, String, Option<ByteBuf>, Vec<u64>);
@@ -74,22 +77,25 @@ fn one_that_fails_behind_them_leaves_its_neighbours_theirs() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
     let call = || pool.call().chunk_size(100.try_into().unwrap());
-    let results =
-        call().try_map(|i: usize| (bytes_of(i), bytes(i, LONG), OnlyEven(i as u64)), 0..20).unwrap();
+    let results = call()
+        .try_map(|i: usize| (bytes_of(i), bytes(i, LONG_AMONG_OTHERS), OnlyEven(i as u64)), 0..20)
+        .unwrap();
     for (i, result) in results.into_iter().enumerate() {
         match result {
-            Ok(value) => assert!(value == (bytes_of(i), bytes(i, LONG), OnlyEven(i as u64)), "{i}"),
+            Ok(value) => {
+                assert!(value == (bytes_of(i), bytes(i, LONG_AMONG_OTHERS), OnlyEven(i as u64)), "{i}")
+            }
             Err(TaskError::Decode { index, reason }) => {
                 assert!((index, i % 2) == (i, 1) && reason.contains("odd"), "{i}: {reason}");
             }
             Err(error) => panic!("{error}"),
         }
     }
-    let items = (0..20).map(|i| (bytes(i, LONG), OnlyEven(2 * i as u64)));
+    let items = (0..20).map(|i| (bytes(i, LONG_AMONG_OTHERS), OnlyEven(2 * i as u64)));
     let odd = |(bytes, number): (ByteBuf, OnlyEven)| (ReadsEven(number.0 / 2), bytes);
     for (i, result) in call().try_map(odd, items).unwrap().into_iter().enumerate() {
         match result {
-            Ok(value) => assert!(value == (ReadsEven(i as u64), bytes(i, LONG))),
+            Ok(value) => assert!(value == (ReadsEven(i as u64), bytes(i, LONG_AMONG_OTHERS))),
             Err(error) => assert!(i % 2 == 1 && matches!(error, TaskError::Decode { .. }), "{error}"),
         }
     }
@@ -125,7 +131,7 @@ fn results_do_not_wait_for_their_reader() {
     let done = Semaphore::new(0).unwrap();
     let task = |(i, done): (usize, Semaphore)| {
         done.release().unwrap();
-        bytes(i, 20 * LONG)
+        bytes(i, 5 * LONG_AMONG_OTHERS)
     };
     let items: Vec<_> = (0..6).map(|i| (i, done.clone())).collect();
     let call = pool.call().window(6.try_into().unwrap()).chunk_size(6.try_into().unwrap());
@@ -135,8 +141,8 @@ fn results_do_not_wait_for_their_reader() {
     for _ in 0..6 {
         done.acquire_timeout(Duration::from_secs(60)).unwrap();
     }
-    assert!(first == bytes(0, 20 * LONG));
-    assert!(results.enumerate().all(|(i, result)| result.unwrap() == bytes(i + 1, 20 * LONG)));
+    assert!(first == bytes(0, 5 * LONG_AMONG_OTHERS));
+    assert!(results.enumerate().all(|(i, result)| result.unwrap() == bytes(i + 1, 5 * LONG_AMONG_OTHERS)));
 }
 
 /// The first task that sees it has its worker die at the point.
@@ -169,7 +175,8 @@ fn a_worker_killed_in_their_midst_costs_nothing() {
             for nth in [1, 2, 4, 7] {
                 let pool = Pool::with_workers(2).unwrap();
                 let doom = Doom { point, nth, who: RawValue::zeroed().unwrap() };
-                let items: Vec<_> = (0..8).map(|i| bytes(i, LONG + LONG / 2 * (i % 3) + i)).collect();
+                let items: Vec<_> =
+                    (0..8).map(|i| bytes(i, LONG_AMONG_OTHERS + LONG * (i % 3) + i)).collect();
                 let deadline = Instant::now() + Duration::from_secs(30);
                 while pool.insights().total().restarts == 0 {
                     let call = pool.call().chunk_size(2.try_into().unwrap()).context(&doom).unwrap();

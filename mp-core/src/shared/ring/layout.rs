@@ -249,10 +249,13 @@ fn roomy(segment: usize, need: u64) -> bool {
     size_of_segment(segment) >= need.saturating_mul(4).min(need.max(ROOMY)).saturating_add(RESERVE)
 }
 
-/// Whether a segment is large for the sake of a backlog, and not of messages of up to `most` bytes.
+/// Whether a segment is large for the sake of a backlog, and not of messages of up to `most` bytes. One whose pages are not kept
+/// is, if they would be kept in the one to begin with: else each message takes them anew, long after the backlog.
 pub(super) fn oversized(segment: usize, most: u64) -> bool {
     let size = size_of_segment(segment);
-    size > SMALL && most.saturating_mul(if cfg!(mp_loom) { 2 } else { 8 }) < size
+    let begun = || first_segment(most).map_or(u64::MAX, size_of_segment);
+    size > SMALL
+        && (most.saturating_mul(if cfg!(mp_loom) { 2 } else { 8 }) < size || size > KEPT && begun() <= KEPT)
 }
 
 /// The segment to begin with, when no other is in use than the one left, for records of up to `need` bytes.

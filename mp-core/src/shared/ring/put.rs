@@ -8,7 +8,7 @@ use std::{
 use super::{
     Batch, Entry, JUMP, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake, enter,
     layout::{
-        Place, RESERVE, RESERVED, SMALL, State, first_segment, larger_segment, oversized, physical,
+        KEPT, Place, RESERVE, RESERVED, SMALL, State, first_segment, larger_segment, oversized, physical,
         size_of_segment, used,
     },
 };
@@ -65,8 +65,8 @@ impl Ring {
     /// Puts a message that is a piece of something larger, of `whole` bytes; waits for room as long as it takes.
     ///
     /// A consumer may take the first pieces out while others are copied in, so that both copies are made at once. The ring
-    /// chooses its size as for one message of all the bytes: there is room for every piece, whether somebody takes them out or
-    /// not, and the pages stay from one whole to the next.
+    /// chooses its size as for one message of all the bytes, if it keeps its pages then: as a rule there is room for all pieces
+    /// without growth, and the pages stay from one whole to the next.
     ///
     /// # Errors
     /// As for [`Ring::put`].
@@ -160,7 +160,8 @@ impl Ring {
         let (kind, head) = if tag == 0 { (PLAIN, 8) } else { (TAGGED, 16) };
         let len = parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let need = head + len.next_multiple_of(8);
-        let whole = need.max(whole);
+        // A larger segment does not keep its pages: it is for those who get nothing meanwhile.
+        let whole = need.max(whole.min(KEPT / 2));
         let Some(room) = self.find_room(own, need, whole)? else { return Ok(None) };
         let place = self.prepare(room, need, whole)?;
         self.write_word(place, kind << KIND | len)?;
@@ -291,9 +292,7 @@ impl Ring {
             if empty {
                 // Only the place of the jump is in use.
                 let none = "a message is larger than any segment";
-                first_segment(whole)
-                    .or_else(|| first_segment(need))
-                    .ok_or(PutError::Memory(RegionError::Corrupt(none)))?
+                first_segment(whole).ok_or(PutError::Memory(RegionError::Corrupt(none)))?
             } else if header.bounded.load(Ordering::Relaxed) != 0 {
                 return Ok(None);
             } else {

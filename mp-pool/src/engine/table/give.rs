@@ -83,8 +83,8 @@ impl<C: Crew> Table<C> {
         };
         let items = span.batch.bytes(&span.items);
         let mut lengths = std::mem::take(&mut self.lengths);
-        span.batch.write_lengths(&span.items, &mut lengths);
-        let long = span.batch.long(&span.items);
+        let ahead = span.batch.ahead(&span.items);
+        span.batch.write_lengths(&span.items, &ahead, &mut lengths);
         let head = Chunk {
             ticket,
             place: 0,
@@ -98,8 +98,9 @@ impl<C: Crew> Table<C> {
         };
         self.watch(head.timed);
         let context = job.context.as_ref();
-        let given =
-            self.crew.give(room, Outgoing { head, items, long: &long, lengths: &lengths, handles, context });
+        let given = self
+            .crew
+            .give(room, Outgoing { head, items, ahead: &ahead, lengths: &lengths, handles, context });
         lengths.clear();
         self.lengths = lengths;
         if let Err(reason) = given {

@@ -13,7 +13,9 @@ pub(super) const BEGIN: u64 = 1;
 /// The tag of a piece.
 pub(super) const PIECE: u64 = 4;
 /// So long that it costs little to hand it over, and so short that the other end, which waits for it, does not go to sleep.
-pub(super) const PIECE_LEN: usize = 256 << 10;
+pub(super) const PIECE_LEN: usize = 128 << 10;
+/// One that sleeps all the same is woken after so many.
+pub(super) const WAKE_EVERY: usize = 8;
 /// What the ring puts in front of a record with a tag.
 const RECORD_HEAD: usize = 16;
 
@@ -21,9 +23,22 @@ pub(super) fn has_handles(tag: u64) -> bool {
     !matches!(tag, 0 | BEGIN | PIECE)
 }
 
-/// How much all pieces take in the ring.
-pub(super) fn whole(bytes: &[u8]) -> u64 {
-    (bytes.len() + bytes.len().div_ceil(PIECE_LEN) * RECORD_HEAD) as u64
+/// How much goes ahead of a message in all, as far as that is known: what has gone ahead of this one, or went ahead of the last.
+#[derive(Debug, Default)]
+pub(super) struct Sizes {
+    last: u64,
+    this: u64,
+}
+
+impl Sizes {
+    /// With this run, which may be the first of another message.
+    pub(super) fn with(&mut self, first: bool, bytes: &[u8]) -> u64 {
+        if first {
+            self.last = std::mem::take(&mut self.this);
+        }
+        self.this += (bytes.len() + bytes.len().div_ceil(PIECE_LEN) * RECORD_HEAD) as u64;
+        self.this.max(self.last)
+    }
 }
 
 /// Says what is going to be sent.
@@ -143,8 +158,8 @@ mod tests {
     fn long_runs_come_with_the_next_message() {
         let (near, far) = Link::pair().unwrap();
         let run: Vec<u8> = (0..3 * PIECE_LEN + 7).map(|i| (i / 3) as u8).collect();
-        near.send_ahead(Begin { first: true, at: 5 }, &run, || ()).unwrap();
-        near.send_ahead(Begin { first: false, at: 6 }, &run[1..], || ()).unwrap();
+        near.send_ahead(Begin { first: true, at: 5 }, &run, |_| ()).unwrap();
+        near.send_ahead(Begin { first: false, at: 6 }, &run[1..], |_| ()).unwrap();
         assert_eq!(received(&far), None);
         assert!(!far.has_news());
         message(&near, b"message");
