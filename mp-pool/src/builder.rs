@@ -278,7 +278,7 @@ impl PoolBuilder {
     }
 
     /// How many threads rayon's global pool has in each worker; by default what rayon decides, which is one for each CPU *in each
-    /// worker*.
+    /// worker*. A pool in a worker decodes with no more threads than that.
     pub fn threads_per_worker(mut self, threads: NonZeroUsize) -> Self {
         self.settings.threads = Some(threads.get());
         self

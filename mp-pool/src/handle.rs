@@ -1,23 +1,22 @@
 //! Results that will be there.
 
 use std::{
-    collections::BTreeMap,
     fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    thread::{self, ThreadId},
+    thread::ThreadId,
     time::{Duration, Instant},
 };
 
 use mp_core::catch_panic;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use serde::de::DeserializeOwned;
 
 use crate::{
     engine::Engine,
-    error::{Error, TaskError},
-    job::{Ends, Job, Progress},
+    error::Error,
+    help,
+    job::{Job, Progress},
 };
 
 /// The result of a call that was submitted and not waited for. Python: `AsyncResult`.
@@ -67,7 +66,7 @@ impl<T> Value<T> {
     }
 
     fn is_with_another_thread(&self) -> bool {
-        matches!(self, Self::Out(to, _) if *to != thread::current().id())
+        matches!(self, Self::Out(to, _) if *to != help::on_behalf_of())
     }
 }
 
@@ -77,7 +76,7 @@ impl<T> Shared<T> {
     fn decoded(&self) -> MutexGuard<'_, Value<T>> {
         let mut value = self.value.lock();
         if matches!(*value, Value::Encoded) {
-            *value = Value::Out(thread::current().id(), None);
+            *value = Value::Out(help::on_behalf_of(), None);
             let result = MutexGuard::unlocked(&mut value, || catch_panic(|| (self.read)(&self.job)));
             let failed = |report| Err(io::Error::other(format!("its results {report}")).into());
             *value = Value::Here(result.unwrap_or_else(failed));
@@ -125,7 +124,7 @@ impl<T> Shared<T> {
     fn lend(&self, look: impl FnOnce(&Result<T, Error>)) {
         let result = {
             let Some(mut value) = self.at_hand(None) else { return };
-            let lent = Value::Out(thread::current().id(), Some(value.is_success()));
+            let lent = Value::Out(help::on_behalf_of(), Some(value.is_success()));
             match std::mem::replace(&mut *value, lent) {
                 Value::Here(result) => result,
                 other => return *value = other,
@@ -299,96 +298,4 @@ impl<T> fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("job", &self.shared.job).finish_non_exhaustive()
     }
-}
-
-/// Reads results in the order of the input, as far as they have come.
-pub(crate) struct Reader<R> {
-    values: Vec<R>,
-    /// The first error, in the order of the input.
-    failed: Option<TaskError>,
-    /// The next to be read.
-    next: usize,
-    /// What came ahead of others.
-    early: BTreeMap<usize, Ends>,
-}
-
-impl<R: DeserializeOwned> Reader<R> {
-    pub(crate) fn with_capacity(results: usize) -> Self {
-        // A size that the input promised is no reason to run out of memory.
-        let values = Vec::with_capacity(results.min(1 << 20));
-        Self { values, failed: None, next: 0, early: BTreeMap::new() }
-    }
-
-    /// Reads what has come.
-    pub(crate) fn read(&mut self, job: &Job) {
-        for ends in job.take() {
-            if ends.first != self.next {
-                self.early.insert(ends.first, ends);
-                continue;
-            }
-            self.decode(ends);
-            while let Some(entry) = self.early.first_entry().filter(|entry| *entry.key() == self.next) {
-                let ends = entry.remove();
-                self.decode(ends);
-            }
-        }
-    }
-
-    /// Reads the results that are next.
-    fn decode(&mut self, ends: Ends) {
-        self.next += ends.len;
-        ends.decode(|result| match result {
-            Ok(value) => self.values.push(value),
-            Err(error) => {
-                self.failed.get_or_insert(error);
-            }
-        });
-    }
-
-    /// Reads until the job has finished.
-    pub(crate) fn read_to_end(&mut self, engine: &Engine, job: &Job) {
-        while !job.finished() {
-            let seen = job.ended();
-            engine.wait(None, &|| job.ended() != seen || job.finished());
-            self.read(job);
-        }
-        self.read(job);
-    }
-
-    pub(crate) fn finish(self, job: &Job) -> Result<Vec<R>, Error> {
-        match (job.failed(), self.failed) {
-            (Some(error), _) => Err(error),
-            (None, Some(error)) => {
-                // Foreign code, of which the error is worth more.
-                let _ = catch_panic(|| drop(self.values));
-                Err(error.into())
-            }
-            (None, None) => Ok(self.values),
-        }
-    }
-}
-
-/// Reads the results of a finished job, or the first error.
-pub(crate) fn read_all<R: DeserializeOwned>(job: &Job) -> Result<Vec<R>, Error> {
-    let mut results = Reader::with_capacity(job.ended());
-    results.read(job);
-    results.finish(job)
-}
-
-/// Reads one result for each task of a finished job.
-pub(crate) fn try_read_all<R: DeserializeOwned>(job: &Job) -> Result<Vec<Result<R, TaskError>>, Error> {
-    if let Some(error) = job.failed() {
-        return Err(error);
-    }
-    let mut ends = job.take();
-    ends.sort_unstable_by_key(|ends| ends.first);
-    let mut results = Vec::with_capacity(job.ended());
-    ends.into_iter().for_each(|ends| ends.decode(|result| results.push(result)));
-    Ok(results)
-}
-
-/// Reads the result of a finished job with one task.
-pub(crate) fn read_one<R: DeserializeOwned>(job: &Job) -> Result<R, Error> {
-    let mut values = read_all(job)?;
-    values.pop().ok_or(Error::Closed)
 }

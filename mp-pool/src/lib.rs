@@ -157,6 +157,7 @@ mod crew;
 mod engine;
 mod error;
 mod handle;
+mod help;
 mod imap;
 mod insights;
 mod job;
@@ -170,6 +171,7 @@ mod own_thread;
 mod pool;
 #[cfg(feature = "progress")]
 mod progress;
+mod results;
 mod spare;
 pub mod task;
 mod trace;

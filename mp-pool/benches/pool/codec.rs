@@ -1,69 +1,63 @@
-//! Encoding and decoding with one thread and with all of rayon's: from what size does it pay?
+//! Decoding the results of large maps on one thread and on all: from what size do helpers pay?
+//!
+//! Within a rayon pool of one thread a call has no helpers, and nothing else is different.
 
-use mp_core::transfer;
-use rayon::prelude::*;
+use mp_core::call::Function;
+use mp_pool::Pool;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     measure::{compare, ratio},
-    micros,
+    micros, square,
 };
 
-/// An item that is more than a number.
+/// A result that is more than a number.
 type Record = (u64, String, f64);
 
+fn record(i: u64) -> Record {
+    (i, format!("record number {i}"), i as f64 / 3.0)
+}
+
 pub fn run() {
+    let pool = Pool::new().expect("a pool");
+    let one = ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     for exponent in 3..=6 {
-        let count = 10_usize.pow(exponent);
-        numbers(count);
-        records(count);
+        let count = 10_u64.pow(exponent);
+        measure(&pool, &one, &format!("{count} numbers"), square, count);
+        measure(&pool, &one, &format!("{count} records with a string"), record, count);
     }
 }
 
-fn numbers(count: usize) {
-    let items: Vec<u64> = (0..count as u64).collect();
-    measure(&format!("{count} numbers"), &items);
-}
-
-fn records(count: usize) {
-    let record = |i: usize| (i as u64, format!("record number {i}"), i as f64 / 3.0);
-    let items: Vec<Record> = (0..count).map(record).collect();
-    measure(&format!("{count} records with a string"), &items);
-}
-
-fn measure<T>(what: &str, items: &[T])
+fn measure<F, R>(pool: &Pool, one: &ThreadPool, what: &str, task: F, count: u64)
 where
-    T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync,
+    F: Function<(u64,), Output = R> + Copy + Sync,
+    R: Serialize + DeserializeOwned + Send + 'static,
 {
-    let chunk = items.len().div_ceil(8);
-    let encode = |part: &[T]| transfer::encode(part).expect("bytes").bytes;
-    let decode = |bytes: &Vec<u8>| transfer::decode::<Vec<T>>(bytes, Vec::new()).expect("items");
-    let encoded: Vec<Vec<u8>> = items.chunks(chunk).map(encode).collect();
-    let each = |work: &dyn Fn()| micros(work) / items.len() as f64 * 1e3;
-    let rounds = (2_000_000 / items.len()).clamp(10, 200);
+    let timed = |call: &dyn Fn() -> Vec<R>| {
+        let mut results = Vec::new();
+        let micros = micros(|| results = call());
+        assert_eq!(results.len() as u64, count);
+        micros / count as f64 * 1e3
+    };
+    let get = || {
+        let handle = pool.map_async(task, 0..count).expect("a pool");
+        handle.wait();
+        timed(&|| handle.get().expect("results"))
+    };
+    let map = || timed(&|| pool.map(task, 0..count).expect("results"));
     let figures = compare(
-        &format!("{what}, 8 chunks"),
+        &format!("results of {what}"),
         "ns per item",
-        rounds,
+        (4_000_000 / count as usize).clamp(20, 200),
         &mut [
-            (
-                "encoding, one thread",
-                Box::new(|| each(&|| drop(items.chunks(chunk).map(encode).collect::<Vec<_>>()))),
-            ),
-            (
-                "encoding, rayon",
-                Box::new(|| each(&|| drop(items.par_chunks(chunk).map(encode).collect::<Vec<_>>()))),
-            ),
-            (
-                "decoding, one thread",
-                Box::new(|| each(&|| drop(encoded.iter().map(decode).collect::<Vec<_>>()))),
-            ),
-            (
-                "decoding, rayon",
-                Box::new(|| each(&|| drop(encoded.par_iter().map(decode).collect::<Vec<_>>()))),
-            ),
+            ("get when all are there, one thread", Box::new(|| one.install(get))),
+            ("get when all are there, helpers", Box::new(get)),
+            ("map, one thread", Box::new(|| one.install(map))),
+            ("map, helpers", Box::new(map)),
         ],
     );
     println!();
-    ratio(&format!("encoding {what}: rayon / one thread"), &figures[1], &figures[0], "");
-    ratio(&format!("decoding {what}: rayon / one thread"), &figures[3], &figures[2], "");
+    ratio(&format!("get, {what}: helpers / one thread"), &figures[1], &figures[0], "");
+    ratio(&format!("map, {what}: helpers / one thread"), &figures[3], &figures[2], "");
 }

@@ -5,8 +5,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Call, TaskFunction, known_by_type};
 use crate::{
     error::{Error, TaskError},
-    handle::{self, Handle},
+    handle::Handle,
     imap::Imap,
+    results::{self, Each, Values},
 };
 
 impl<C> Call<'_, C> {
@@ -21,7 +22,7 @@ impl<C> Call<'_, C> {
         R: Serialize + DeserializeOwned,
     {
         known_by_type!(function: F);
-        self.now(F::run(), [args], handle::read_one)
+        self.one(F::run(), args)
     }
 
     /// See [`Pool::apply_async`](crate::Pool::apply_async).
@@ -35,7 +36,7 @@ impl<C> Call<'_, C> {
         R: Serialize + DeserializeOwned,
     {
         known_by_type!(function: F);
-        self.later(F::run(), [args], handle::read_one)
+        self.later(F::run(), [args], results::read_one)
     }
 
     /// See [`Pool::map`](crate::Pool::map).
@@ -46,10 +47,10 @@ impl<C> Call<'_, C> {
     where
         F: TaskFunction<C, (T,), Output = R>,
         T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
-        self.all(F::run(), items)
+        self.all::<_, Values<R>>(F::run(), items)
     }
 
     /// See [`Pool::map_async`](crate::Pool::map_async).
@@ -64,10 +65,10 @@ impl<C> Call<'_, C> {
     where
         F: TaskFunction<C, (T,), Output = R>,
         T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
-        self.later(F::run(), items, handle::read_all)
+        self.later(F::run(), items, results::read_all::<Values<R>>)
     }
 
     /// See [`Pool::try_map`](crate::Pool::try_map).
@@ -82,10 +83,10 @@ impl<C> Call<'_, C> {
     where
         F: TaskFunction<C, (T,), Output = R>,
         T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
-        self.now(F::run(), items, handle::try_read_all)
+        self.all::<_, Each<R>>(F::run(), items)
     }
 
     /// See [`Pool::try_map_async`](crate::Pool::try_map_async).
@@ -100,10 +101,10 @@ impl<C> Call<'_, C> {
     where
         F: TaskFunction<C, (T,), Output = R>,
         T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
-        self.later(F::run(), items, handle::try_read_all)
+        self.later(F::run(), items, results::read_all::<Each<R>>)
     }
 
     /// See [`Pool::starmap`](crate::Pool::starmap).
@@ -118,10 +119,10 @@ impl<C> Call<'_, C> {
     where
         F: TaskFunction<C, Args, Output = R>,
         Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
-        self.all(F::run(), items)
+        self.all::<_, Values<R>>(F::run(), items)
     }
 
     /// See [`Pool::starmap_async`](crate::Pool::starmap_async).
@@ -136,10 +137,10 @@ impl<C> Call<'_, C> {
     where
         F: TaskFunction<C, Args, Output = R>,
         Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
-        self.later(F::run(), items, handle::read_all)
+        self.later(F::run(), items, results::read_all::<Values<R>>)
     }
 
     /// See [`Pool::try_starmap`](crate::Pool::try_starmap).
@@ -154,10 +155,10 @@ impl<C> Call<'_, C> {
     where
         F: TaskFunction<C, Args, Output = R>,
         Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
-        self.now(F::run(), items, handle::try_read_all)
+        self.all::<_, Each<R>>(F::run(), items)
     }
 
     /// See [`Pool::try_starmap_async`](crate::Pool::try_starmap_async).
@@ -172,10 +173,10 @@ impl<C> Call<'_, C> {
     where
         F: TaskFunction<C, Args, Output = R>,
         Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
-        self.later(F::run(), items, handle::try_read_all)
+        self.later(F::run(), items, results::read_all::<Each<R>>)
     }
 
     /// See [`Pool::imap`](crate::Pool::imap).

@@ -10,9 +10,10 @@ use crate::{
     batch,
     engine::Engine,
     error::Error,
-    handle::{Handle, Reader},
+    handle::Handle,
     imap::Imap,
     job::{End, Job},
+    results::{self, Reader, Results},
 };
 
 /// How many items of an input are read at once: few at first, so that workers begin early.
@@ -80,30 +81,25 @@ impl<C> Call<'_, C> {
     }
 
     /// Reads the results as they come.
-    pub(super) fn all<T: Serialize, R: DeserializeOwned>(
+    pub(super) fn all<T: Serialize, R: Results>(
         &self,
         run: Run,
         items: impl IntoIterator<Item = T>,
-    ) -> Result<Vec<R>, Error> {
+    ) -> Result<R::Whole, Error> {
         let items = items.into_iter();
         let mut results = Reader::<R>::with_capacity(items.size_hint().0);
         let job = self.submit(run, items, false, |job| results.read(job))?;
-        results.read_to_end(self.engine, &job);
+        let results = results.read_to_end(self.engine, &job);
         job.tell_progress();
         results.finish(&job)
     }
 
-    /// Waits until all have ended, then reads their results.
-    pub(super) fn now<T: Serialize, R>(
-        &self,
-        run: Run,
-        items: impl IntoIterator<Item = T>,
-        read: fn(&Job) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let job = self.submit(run, items, false, |_| {})?;
+    /// Waits for the result of one task.
+    pub(super) fn one<T: Serialize, R: DeserializeOwned>(&self, run: Run, args: T) -> Result<R, Error> {
+        let job = self.submit(run, [args], false, |_| {})?;
         self.engine.wait(None, &|| job.finished());
         job.tell_progress();
-        read(&job)
+        results::read_one(&job)
     }
 
     /// Has a handle read the results.

@@ -48,6 +48,14 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
+    /// How many bytes there are to decode.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.end {
+            End::Answered { message, .. } => message.len(),
+            _ => 0,
+        }
+    }
+
     /// Calls `each` for every task, in their order.
     pub(crate) fn decode<R: DeserializeOwned>(self, mut each: impl FnMut(Result<R, TaskError>)) {
         let Self { first, len, end } = self;

@@ -54,6 +54,9 @@ impl Pool {
     /// Blocks until all have ended, also if one fails. See [`Pool::try_map`] for the results of the others then. All of the input is
     /// read, as fast as it comes; for an input without end there is [`Pool::imap`].
     ///
+    /// Large results are decoded by several threads of this process, no more than rayon would use where this is called. So `R` is
+    /// [`Send`], and its `Deserialize` should not need a lock that the caller holds.
+    ///
     /// ```
     /// # mp_pool::test_init!();
     /// use mp_pool::{Error, Pool, TaskError};
@@ -71,7 +74,7 @@ impl Pool {
     where
         F: Function<(T,), Output = R>,
         T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
         self.call().map(function, items)
@@ -99,7 +102,7 @@ impl Pool {
     where
         F: Function<(T,), Output = R>,
         T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
         self.call().try_map(function, items)
@@ -117,7 +120,7 @@ impl Pool {
     where
         F: Function<(T,), Output = R>,
         T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
         self.call().map_async(function, items)
@@ -135,7 +138,7 @@ impl Pool {
     where
         F: Function<(T,), Output = R>,
         T: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
         self.call().try_map_async(function, items)
@@ -160,7 +163,7 @@ impl Pool {
     where
         F: Function<Args, Output = R>,
         Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
         self.call().starmap(function, items)
@@ -178,7 +181,7 @@ impl Pool {
     where
         F: Function<Args, Output = R>,
         Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
         self.call().starmap_async(function, items)
@@ -196,7 +199,7 @@ impl Pool {
     where
         F: Function<Args, Output = R>,
         Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
         self.call().try_starmap(function, items)
@@ -214,7 +217,7 @@ impl Pool {
     where
         F: Function<Args, Output = R>,
         Args: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
         self.call().try_starmap_async(function, items)

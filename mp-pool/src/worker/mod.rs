@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::run::{exit, initializer, try_initializer};
 use crate::{
+    help,
     local::{
         desk::{self, Desk},
         link::{self, Begin, Bell, Came, Link},
@@ -127,6 +128,7 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
     if let Some(threads) = setup.threads {
         // Fails if the initializer of some library was faster; then the threads are those that it wanted.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        help::limit(threads);
     }
     let session = Rc::new(Session {
         pid: own_pid(),

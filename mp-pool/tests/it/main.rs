@@ -7,6 +7,7 @@ mod builder;
 #[path = "../../../mp-core/tests/it/common.rs"]
 mod common;
 mod deaths;
+mod decoding;
 mod endless;
 mod ends;
 mod foreign;

@@ -86,10 +86,14 @@ fn have_no_more_processes() -> bool {
     }
     let [pool, lonely] = [2, 1].map(|workers| Pool::with_workers(workers).unwrap());
     let (workers, only) = (pids(&pool), lonely.apply(std::process::id, ()).unwrap());
+    // As large as needs help.
+    let many = pool.map_async(square, 0..200_000).unwrap();
+    many.wait();
     let before = limit_processes(Some(1));
     names_the_limit(Pool::with_workers(1));
     // It would take a thread.
-    names_the_limit(pool.apply_async(square, (3,)));
+    names_the_limit(lonely.apply_async(square, (3,)));
+    assert!(many.get().unwrap().into_iter().eq((0..200_000).map(square)));
     kill(workers[0]);
     assert_eq!(pool.map(square, 0..100).unwrap(), (0..100).map(square).collect::<Vec<_>>());
     kill(only);

@@ -1,0 +1,316 @@
+//! Results of a call, decoded in the order of the input as they come.
+//!
+//! Where many have piled up, the pool's process is slower than its workers, and then [helpers](crate::help) decode, too: while they
+//! keep up, the caller leaves it to them, and does what only one can do at a time. What comes of it is the same with them and
+//! without.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    thread,
+};
+
+use mp_core::catch_panic;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    engine::Engine,
+    error::{Error, TaskError},
+    help,
+    job::{Ends, Job},
+};
+
+/// With so many bytes of results it pays to wake a helper, and another with as many again: they are what some 4,000 records with a
+/// string have, or 20,000 numbers.
+const LARGE: usize = 1 << 17;
+/// With so many bytes left the helpers do not keep up.
+const TOO_MUCH: usize = 1 << 20;
+/// So many parts may be decoded ahead of the caller for each helper: to touch fresh memory costs as much as to decode what comes
+/// there.
+const AHEAD: usize = 4;
+
+/// What becomes of the results of consecutive tasks.
+pub(crate) trait Results: Default + Send + 'static {
+    /// What the caller gets.
+    type Whole;
+
+    fn reserve(&mut self, results: usize);
+
+    /// Decodes the results that are next.
+    fn decode(&mut self, ends: Ends);
+
+    /// Moves those that are next to the end.
+    fn append(&mut self, next: &mut Self);
+
+    fn finish(self, job: &Job) -> Result<Self::Whole, Error>;
+}
+
+/// The values, and the first error.
+pub(crate) struct Values<R> {
+    values: Vec<R>,
+    failed: Option<TaskError>,
+}
+
+impl<R> Default for Values<R> {
+    fn default() -> Self {
+        Self { values: Vec::new(), failed: None }
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Results for Values<R> {
+    type Whole = Vec<R>;
+
+    fn reserve(&mut self, results: usize) {
+        self.values.reserve(results);
+    }
+
+    fn decode(&mut self, ends: Ends) {
+        ends.decode(|result| match result {
+            Ok(value) => self.values.push(value),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+            }
+        });
+    }
+
+    fn append(&mut self, next: &mut Self) {
+        self.values.append(&mut next.values);
+        self.failed = self.failed.take().or(next.failed.take());
+    }
+
+    fn finish(self, job: &Job) -> Result<Vec<R>, Error> {
+        finish(self.values, job.failed().or(self.failed.map(Error::Task)))
+    }
+}
+
+/// One for each task, whether it has a value or not.
+pub(crate) type Each<R> = Vec<Result<R, TaskError>>;
+
+impl<R: DeserializeOwned + Send + 'static> Results for Each<R> {
+    type Whole = Self;
+
+    fn reserve(&mut self, results: usize) {
+        self.reserve(results);
+    }
+
+    fn decode(&mut self, ends: Ends) {
+        ends.decode(|result| self.push(result));
+    }
+
+    fn append(&mut self, next: &mut Self) {
+        self.append(next);
+    }
+
+    fn finish(self, job: &Job) -> Result<Self, Error> {
+        finish(self, job.failed())
+    }
+}
+
+fn finish<R>(results: Vec<R>, failed: Option<Error>) -> Result<Vec<R>, Error> {
+    let Some(error) = failed else { return Ok(results) };
+    // Foreign code, of which the error is worth more.
+    let _ = catch_panic(|| drop(results));
+    Err(error)
+}
+
+/// Reads results in the order of the input.
+pub(crate) struct Reader<R: Results> {
+    read: R,
+    /// The next to be read.
+    next: usize,
+    /// How many have come and were not read.
+    piled: usize,
+    pile: Arc<Pile<R>>,
+}
+
+/// What was not read, because it came ahead of others, or is much at once.
+struct Pile<R> {
+    list: Mutex<List<R>>,
+    /// Something was decoded.
+    decoded: Condvar,
+}
+
+/// By the position of the first task in the input.
+struct List<R> {
+    ends: BTreeMap<usize, Ends>,
+    /// How many bytes these have.
+    bytes: usize,
+    /// How many were taken out and are being decoded apart.
+    out: usize,
+    /// How many tasks, and what has become of them.
+    decoded: BTreeMap<usize, (usize, thread::Result<R>)>,
+    /// How many helpers were asked and have not left.
+    helpers: usize,
+    /// Empty, with memory from before.
+    spare: Vec<R>,
+}
+
+impl<R> List<R> {
+    fn take(&mut self, first: usize) -> Option<Ends> {
+        let ends = self.ends.remove(&first)?;
+        self.bytes -= ends.bytes();
+        Some(ends)
+    }
+}
+
+impl<R: Results> Pile<R> {
+    /// Decodes what is first in the list, without what is in front of it; whether there was something.
+    fn decode_first(&self, list: &mut MutexGuard<'_, List<R>>) -> bool {
+        let Some(first) = list.ends.keys().next().copied() else { return false };
+        let Some(ends) = list.take(first) else { return false };
+        let len = ends.len;
+        list.out += 1;
+        let mut results = list.spare.pop().unwrap_or_default();
+        let decoded = MutexGuard::unlocked(list, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                results.reserve(len);
+                results.decode(ends);
+                results
+            }))
+        });
+        list.out -= 1;
+        list.decoded.insert(first, (len, decoded));
+        self.decoded.notify_all();
+        true
+    }
+
+    /// Asks as many helpers as the list is worth.
+    fn ask_for_help(self: &Arc<Self>, list: &mut List<R>) {
+        let parts = list.ends.len().saturating_sub(1);
+        let wanted = (list.bytes / LARGE).min(parts).min(help::most());
+        // What is decoded, and not next, has them wait, too.
+        for _ in list.helpers.max(list.decoded.len() / AHEAD)..wanted {
+            let pile = Arc::clone(self);
+            list.helpers += usize::from(help::ask(move || pile.help()));
+        }
+    }
+
+    fn help(&self) {
+        let mut list = self.list.lock();
+        while list.decoded.len() < AHEAD * list.helpers && self.decode_first(&mut list) {}
+        list.helpers -= 1;
+    }
+}
+
+impl<R: Results> Reader<R> {
+    pub(crate) fn with_capacity(results: usize) -> Self {
+        let mut read = R::default();
+        // A size that the input promised is no reason to run out of memory.
+        read.reserve(results.min(1 << 20));
+        let list = List {
+            ends: BTreeMap::new(),
+            bytes: 0,
+            out: 0,
+            helpers: 0,
+            decoded: BTreeMap::new(),
+            spare: Vec::new(),
+        };
+        let pile = Arc::new(Pile { list: Mutex::new(list), decoded: Condvar::new() });
+        Self { read, next: 0, piled: 0, pile }
+    }
+
+    /// Reads what has come; if the job has finished, all.
+    pub(crate) fn read(&mut self, job: &Job) {
+        let finished = job.finished();
+        let came = job.take();
+        let large = came.iter().map(Ends::bytes).sum::<usize>() >= LARGE;
+        for ends in came {
+            if ends.first == self.next && !large {
+                self.next += ends.len;
+                self.read.decode(ends);
+            } else {
+                self.piled += ends.len;
+                let mut list = self.pile.list.lock();
+                list.bytes += ends.bytes();
+                list.ends.insert(ends.first, ends);
+            }
+        }
+        if self.piled > 0 {
+            self.read_pile(finished);
+        }
+    }
+
+    /// Reads what is next, as far as it is in the pile; if `all`, waits for what helpers have of it.
+    fn read_pile(&mut self, all: bool) {
+        let pile = Arc::clone(&self.pile);
+        let mut list = pile.list.lock();
+        while self.piled > 0 {
+            if list.bytes >= LARGE {
+                pile.ask_for_help(&mut list);
+            }
+            if let Some((len, decoded)) = list.decoded.remove(&self.next) {
+                self.step(len);
+                let spare = MutexGuard::unlocked(&mut list, || {
+                    let mut results = decoded.unwrap_or_else(|panic| resume_unwind(panic));
+                    self.read.append(&mut results);
+                    results
+                });
+                if list.spare.len() < AHEAD {
+                    list.spare.push(spare);
+                }
+            } else if !all && list.helpers > 0 && list.bytes < TOO_MUCH {
+                break;
+            } else if let Some(ends) = list.take(self.next) {
+                self.step(ends.len);
+                MutexGuard::unlocked(&mut list, || self.read.decode(ends));
+            } else if !all {
+                break;
+            } else if !pile.decode_first(&mut list) {
+                // A helper has what is next.
+                if list.out == 0 {
+                    break;
+                }
+                pile.decoded.wait(&mut list);
+            }
+        }
+    }
+
+    fn step(&mut self, len: usize) {
+        self.next += len;
+        self.piled -= len;
+    }
+
+    /// Reads until the job has finished.
+    pub(crate) fn read_to_end(mut self, engine: &Engine, job: &Job) -> R {
+        while !job.finished() {
+            let seen = job.ended();
+            engine.wait(None, &|| job.ended() != seen || job.finished());
+            self.read(job);
+        }
+        self.read(job);
+        mem::take(&mut self.read)
+    }
+}
+
+impl<R: Results> Drop for Reader<R> {
+    fn drop(&mut self) {
+        // Whichever way a call ends, nothing more is decoded for it.
+        let mut list = self.pile.list.lock();
+        let ends = mem::take(&mut list.ends);
+        while list.out > 0 {
+            self.pile.decoded.wait(&mut list);
+        }
+        let decoded = mem::take(&mut list.decoded);
+        drop(list);
+        drop((ends, decoded));
+    }
+}
+
+/// Reads the results of a finished job.
+pub(crate) fn read_all<R: Results>(job: &Job) -> Result<R::Whole, Error> {
+    let mut reader = Reader::<R>::with_capacity(job.ended());
+    reader.read(job);
+    mem::take(&mut reader.read).finish(job)
+}
+
+/// Reads the result of a finished job with one task.
+pub(crate) fn read_one<R: DeserializeOwned>(job: &Job) -> Result<R, Error> {
+    let mut result = Err(Error::Closed);
+    for ends in job.take() {
+        ends.decode(|one| result = one.map_err(Error::Task));
+    }
+    job.failed().map_or(result, Err)
+}
