@@ -29,14 +29,14 @@ impl Crew for Local {
     fn room(&self) -> Option<Room> {
         let mut best: Option<(usize, Room)> = None;
         for (at, member) in self.members.iter().enumerate() {
-            let holds = member.holds();
-            if member.phase == Phase::Closing || member.ended || holds >= member.credit() {
+            let (holds, most) = (member.holds(), self.allowance(member));
+            if member.phase == Phase::Closing || member.ended || holds >= member.credit() || most == 0 {
                 continue;
             }
             // One that is still starting comes behind those that are ready with as much to do.
             let rank = 2 * holds + usize::from(member.phase == Phase::Starting);
             if best.is_none_or(|(least, _)| rank < least) {
-                best = Some((rank, Room { member: at, idle: holds == 0, most: self.allowance(member) }));
+                best = Some((rank, Room { member: at, idle: holds == 0, most }));
             }
             if rank == 0 {
                 break;
@@ -52,12 +52,7 @@ impl Crew for Local {
             TRACE,
             Given { who: Arc::clone(&member.who), first: chunk.head.first, len: chunk.head.len }
         );
-        member.give(chunk)?;
-        let given = member.given;
-        if self.settings.max_tasks.is_some_and(|max| given >= max) {
-            member.close(false);
-        }
-        Ok(())
+        member.give(chunk)
     }
 
     fn wake(&mut self) {

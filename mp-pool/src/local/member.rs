@@ -361,8 +361,8 @@ impl Member {
         at.saturating_sub(self.started)
     }
 
-    /// Whether its initializer has returned, whatever became of it since. One that is given its last chunk before that is closing
-    /// and still not ready.
+    /// Whether its initializer has returned, whatever became of it since. One whose pool is closed before that is closing and still
+    /// not ready.
     pub(crate) fn was_ready(&self) -> bool {
         self.ready.is_some()
     }

@@ -148,7 +148,10 @@ impl Local {
             if let Some(part) = Part::read(&message) {
                 if member.note(&part) {
                     let who = Arc::clone(&member.who);
-                    if part.retire {
+                    // Not when it is given the last of them: that may be taken back, as long as it has not begun it.
+                    let done =
+                        member.holds() == 0 && self.settings.max_tasks.is_some_and(|max| member.given >= max);
+                    if part.retire || done {
                         member.close(false);
                     }
                     if part.last && member.leaves() {

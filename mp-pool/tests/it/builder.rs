@@ -112,6 +112,18 @@ fn exit_hooks_return_what_they_have() {
     assert!(pool.exit_results::<u32>().is_empty());
 }
 
+/// What is taken back from a worker that is still starting it has not had, and it is not replaced for that.
+#[test]
+fn a_worker_is_replaced_only_after_it_has_had_its_tasks() {
+    test_init!();
+    let slow = || thread::sleep(Duration::from_millis(100));
+    let pool = Pool::builder().workers(4).max_tasks_per_worker(1).initializer(slow, ()).build().unwrap();
+    assert_eq!(pool.map(|x: u32| x, 0..40).unwrap(), (0..40).collect::<Vec<_>>());
+    let restarts: u64 = pool.insights().workers.iter().map(|worker| worker.work.restarts).sum();
+    // Each worker but the first four is one, and the last four may have been replaced by now.
+    assert!((36..=40).contains(&restarts), "{restarts}");
+}
+
 /// With a limit of tasks a worker has its last chunk before it is ready.
 #[test]
 fn a_worker_with_its_last_task_may_still_be_starting() {
