@@ -26,6 +26,8 @@ use crate::{
 /// With so many bytes of results it pays to wake a helper, and another with as many again: they are what some 4,000 records with a
 /// string have, or 20,000 numbers.
 const LARGE: usize = 1 << 17;
+/// An answer with fewer is decoded sooner than given to a helper.
+const SMALL: usize = 1 << 10;
 /// With so many bytes left the helpers do not keep up.
 const TOO_MUCH: usize = 1 << 20;
 /// So many parts may be decoded ahead of the caller for each helper: to touch fresh memory costs as much as to decode what comes
@@ -116,17 +118,26 @@ fn finish<R>(results: Vec<R>, failed: Option<Error>) -> Result<Vec<R>, Error> {
     Err(error)
 }
 
+/// How many bytes an answer has, if that is worth a helper.
+fn weight(ends: &Ends) -> usize {
+    Some(ends.bytes()).filter(|bytes| *bytes >= SMALL).unwrap_or(0)
+}
+
 /// Reads results in the order of the input.
 pub(crate) struct Reader<R: Results> {
     read: R,
     /// The next to be read.
     next: usize,
-    /// How many have come and were not read.
-    piled: usize,
+    /// What came ahead of others.
+    early: BTreeMap<usize, Ends>,
+    /// How many bytes that has.
+    bytes: usize,
     pile: Arc<Pile<R>>,
+    /// How many are in the pile and were not read.
+    piled: usize,
 }
 
-/// What was not read, because it came ahead of others, or is much at once.
+/// What was much at once, until it is read.
 struct Pile<R> {
     list: Mutex<List<R>>,
     /// Something was decoded.
@@ -151,7 +162,7 @@ struct List<R> {
 impl<R> List<R> {
     fn take(&mut self, first: usize) -> Option<Ends> {
         let ends = self.ends.remove(&first)?;
-        self.bytes -= ends.bytes();
+        self.bytes -= weight(&ends);
         Some(ends)
     }
 }
@@ -209,27 +220,44 @@ impl<R: Results> Reader<R> {
             spare: Vec::new(),
         };
         let pile = Arc::new(Pile { list: Mutex::new(list), decoded: Condvar::new() });
-        Self { read, next: 0, piled: 0, pile }
+        Self { read, next: 0, early: BTreeMap::new(), bytes: 0, pile, piled: 0 }
     }
 
     /// Reads what has come; if the job has finished, all.
     pub(crate) fn read(&mut self, job: &Job) {
         let finished = job.finished();
         let came = job.take();
-        let large = came.iter().map(Ends::bytes).sum::<usize>() >= LARGE;
+        self.bytes += came.iter().map(weight).sum::<usize>();
+        if self.bytes >= LARGE || self.piled > 0 {
+            let early = mem::take(&mut self.early).into_values();
+            self.pile_up(early.chain(came));
+            return self.read_pile(finished);
+        }
         for ends in came {
-            if ends.first == self.next && !large {
-                self.next += ends.len;
-                self.read.decode(ends);
+            if ends.first == self.next {
+                self.take_in(ends);
             } else {
-                self.piled += ends.len;
-                let mut list = self.pile.list.lock();
-                list.bytes += ends.bytes();
-                list.ends.insert(ends.first, ends);
+                self.early.insert(ends.first, ends);
+            }
+            while let Some(entry) = self.early.first_entry().filter(|entry| *entry.key() == self.next) {
+                let ends = entry.remove();
+                self.take_in(ends);
             }
         }
-        if self.piled > 0 {
-            self.read_pile(finished);
+    }
+
+    fn take_in(&mut self, ends: Ends) {
+        self.next += ends.len;
+        self.bytes -= weight(&ends);
+        self.read.decode(ends);
+    }
+
+    fn pile_up(&mut self, all: impl Iterator<Item = Ends>) {
+        let mut list = self.pile.list.lock();
+        list.bytes += mem::take(&mut self.bytes);
+        for ends in all {
+            self.piled += ends.len;
+            list.ends.insert(ends.first, ends);
         }
     }
 

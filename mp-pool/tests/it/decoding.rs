@@ -62,6 +62,15 @@ fn decoders(results: &[Noted]) -> HashSet<ThreadId> {
     results.iter().map(|result| result.1).collect()
 }
 
+/// An input that now and then takes its time, so that results pile up meanwhile.
+fn slow() -> impl Iterator<Item = u64> {
+    (0..MANY).inspect(|i| {
+        if i % 10_000 == 9_999 {
+            thread::sleep(Duration::from_millis(10));
+        }
+    })
+}
+
 fn whole<R>(results: Vec<Result<R, TaskError>>) -> Vec<R> {
     results.into_iter().map(Result::unwrap).collect()
 }
@@ -80,10 +89,10 @@ fn many_results_are_decoded_by_several_threads() {
     let pool = Pool::with_workers(2).unwrap();
     let one = rayon_of(1);
     let ways: [(&str, Way); 8] = [
-        ("map", |pool| pool.map(noted, 0..MANY).unwrap()),
-        ("try_map", |pool| whole(pool.try_map(noted, 0..MANY).unwrap())),
-        ("starmap", |pool| pool.starmap(noted, (0..MANY).map(|i| (i,))).unwrap()),
-        ("try_starmap", |pool| whole(pool.try_starmap(noted, (0..MANY).map(|i| (i,))).unwrap())),
+        ("map", |pool| pool.map(noted, slow()).unwrap()),
+        ("try_map", |pool| whole(pool.try_map(noted, slow()).unwrap())),
+        ("starmap", |pool| pool.starmap(noted, slow().map(|i| (i,))).unwrap()),
+        ("try_starmap", |pool| whole(pool.try_starmap(noted, slow().map(|i| (i,))).unwrap())),
         ("map_async", |pool| get(pool.map_async(noted, 0..MANY))),
         ("try_map_async", |pool| whole(get(pool.try_map_async(noted, 0..MANY)))),
         ("starmap_async", |pool| get(pool.starmap_async(noted, (0..MANY).map(|i| (i,))))),
@@ -214,7 +223,7 @@ fn nothing_is_decoded_after_a_call_has_panicked() {
     while HELPED.load(Ordering::SeqCst) == 0 && all_threads() > 1 {
         assert!(Instant::now() < deadline, "nobody helps");
         RETURNED.store(0, Ordering::SeqCst);
-        catch_panic(|| pool.map(late, (0..MANY).map(Fragile)).map(drop)).unwrap_err();
+        catch_panic(|| pool.map(late, slow().map(Fragile)).map(drop)).unwrap_err();
         RETURNED.store(1, Ordering::SeqCst);
     }
     // Whatever was begun goes on meanwhile.
