@@ -1,6 +1,7 @@
 //! Results that will be there.
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     pin::Pin,
     sync::Arc,
@@ -13,7 +14,7 @@ use mp_core::catch_panic;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, runs_callbacks},
     error::Error,
     help,
     job::{Job, Progress},
@@ -46,15 +47,23 @@ pub struct Handle<T> {
 struct Shared<T> {
     job: Arc<Job>,
     read: fn(&Job) -> Result<T, Error>,
-    value: Mutex<Value<T>>,
+    state: Mutex<State<T>>,
     /// A value that was out is back.
     back: Condvar,
 }
 
+struct State<T> {
+    value: Value<T>,
+    /// Callbacks that have not begun; none if it was taken.
+    looks: VecDeque<Look<T>>,
+}
+
+type Look<T> = Box<dyn FnOnce(Result<&T, &Error>) + Send>;
+
 enum Value<T> {
     Encoded,
     Here(Result<T, Error>),
-    /// Somebody has it on this thread: decodes it, or runs a callback with it, and then it is known whether it is a success.
+    /// Somebody has it on this thread: decodes it, or runs callbacks with it, and then it is known whether it is a success.
     Out(ThreadId, Option<bool>),
     /// Whether it was a success.
     Taken(bool),
@@ -68,73 +77,80 @@ impl<T> Value<T> {
     fn is_with_another_thread(&self) -> bool {
         matches!(self, Self::Out(to, _) if *to != help::on_behalf_of())
     }
+
+    /// The value, which is out or taken from now on; `None` if it was.
+    fn replace(&mut self, with: Self) -> Option<Result<T, Error>> {
+        match std::mem::replace(self, with) {
+            Self::Here(result) => Some(result),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 impl<T> Shared<T> {
     /// The value of a job that has finished. The first to ask decodes it, with no lock held: that is foreign code, which others do
     /// not wait for longer than they want to.
-    fn decoded(&self) -> MutexGuard<'_, Value<T>> {
-        let mut value = self.value.lock();
-        if matches!(*value, Value::Encoded) {
-            *value = Value::Out(help::on_behalf_of(), None);
-            let result = MutexGuard::unlocked(&mut value, || catch_panic(|| (self.read)(&self.job)));
+    fn decoded(&self) -> MutexGuard<'_, State<T>> {
+        let mut state = self.state.lock();
+        if matches!(state.value, Value::Encoded) {
+            state.value = Value::Out(help::on_behalf_of(), None);
+            let result = MutexGuard::unlocked(&mut state, || catch_panic(|| (self.read)(&self.job)));
             let failed = |report| Err(io::Error::other(format!("its results {report}")).into());
-            *value = Value::Here(result.unwrap_or_else(failed));
-            // A task that polls is told by `lend`: nobody else can have decoded it meanwhile.
+            state.value = Value::Here(result.unwrap_or_else(failed));
+            // A task that polls is told by `show`: nobody else can have decoded it meanwhile.
             self.back.notify_all();
         }
-        value
+        state
     }
 
-    fn is_success(&self) -> bool {
-        let mut value = self.decoded();
-        while matches!(*value, Value::Out(_, None)) && value.is_with_another_thread() {
-            self.back.wait(&mut value);
+    /// As [`decoded`](Self::decoded), and by another thread, too, unless that is this value's own code.
+    fn decoded_by_any(&self) -> MutexGuard<'_, State<T>> {
+        let mut state = self.decoded();
+        while matches!(state.value, Value::Out(_, None)) && state.value.is_with_another_thread() {
+            self.back.wait(&mut state);
         }
-        value.is_success()
+        state
     }
 
-    /// As [`decoded`](Self::decoded), and with no other thread; `None` after the deadline.
-    fn at_hand(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, Value<T>>> {
-        let mut value = self.decoded();
-        while value.is_with_another_thread() {
+    /// Takes the value when its callbacks have run; `None` if they have not, or another thread decodes it, until the deadline. Whoever
+    /// has time without end runs those that have not begun: who would run them may be at another one, which may even wait for this.
+    fn take(&self, deadline: Option<Instant>) -> Option<Result<T, Error>> {
+        let here = deadline.is_none() || runs_callbacks();
+        let mut state = self.decoded();
+        loop {
+            let awaited = !here && matches!(state.value, Value::Here(_)) && !state.looks.is_empty();
+            if !awaited && !state.value.is_with_another_thread() {
+                break;
+            }
             match deadline {
-                None => self.back.wait(&mut value),
-                Some(deadline) if self.back.wait_until(&mut value, deadline).timed_out() => return None,
+                None => self.back.wait(&mut state),
+                Some(deadline) if self.back.wait_until(&mut state, deadline).timed_out() => return None,
                 Some(_) => {}
             }
         }
-        Some(value)
+        self.show(&mut state);
+        let taken = Value::Taken(state.value.is_success());
+        Some(state.value.replace(taken).unwrap_or(Err(Error::AlreadyTaken)))
     }
 
-    /// Takes the value; `None` if another thread has it until the deadline.
-    fn take(&self, deadline: Option<Instant>) -> Option<Result<T, Error>> {
-        let mut value = self.at_hand(deadline)?;
-        let taken = Value::Taken(value.is_success());
-        match std::mem::replace(&mut *value, taken) {
-            Value::Here(result) => Some(result),
-            other => {
-                *value = other;
-                Some(Err(Error::AlreadyTaken))
-            }
+    /// Runs the callbacks that have not begun, if the value is there. If it is not, it was taken, or whoever has it for those before
+    /// runs these, too. No lock is held: that is foreign code, which may ask for what it is told of.
+    fn show(&self, state: &mut MutexGuard<'_, State<T>>) {
+        if state.looks.is_empty() {
+            return;
         }
-    }
-
-    /// Calls `look` with the result, if it is there. No lock is held: that is foreign code, which may ask for what it is told of.
-    fn lend(&self, look: impl FnOnce(&Result<T, Error>)) {
-        let result = {
-            let Some(mut value) = self.at_hand(None) else { return };
-            let lent = Value::Out(help::on_behalf_of(), Some(value.is_success()));
-            match std::mem::replace(&mut *value, lent) {
-                Value::Here(result) => result,
-                other => return *value = other,
-            }
-        };
-        let _ = catch_panic(|| look(&result));
-        *self.value.lock() = Value::Here(result);
+        let lent = Value::Out(help::on_behalf_of(), Some(state.value.is_success()));
+        let Some(result) = state.value.replace(lent) else { return };
+        while let Some(look) = state.looks.pop_front() {
+            let _ = MutexGuard::unlocked(state, || catch_panic(|| look(result.as_ref())));
+        }
+        state.value = Value::Here(result);
         self.back.notify_all();
         if let Some(waker) = self.job.watch_for_task(None) {
-            waker.wake();
+            let _ = MutexGuard::unlocked(state, || catch_panic(|| waker.wake()));
         }
     }
 }
@@ -143,11 +159,16 @@ impl<T> Handle<T> {
     pub(crate) fn new(engine: Arc<Engine>, job: Arc<Job>, read: fn(&Job) -> Result<T, Error>) -> Self {
         Self {
             engine,
-            shared: Arc::new(Shared { job, read, value: Mutex::new(Value::Encoded), back: Condvar::new() }),
+            shared: Arc::new(Shared {
+                job,
+                read,
+                state: Mutex::new(State { value: Value::Encoded, looks: VecDeque::new() }),
+                back: Condvar::new(),
+            }),
         }
     }
 
-    /// Waits for the result and takes it. Python: `get()`.
+    /// Waits for the result, has its [callbacks](Self::on_success) run, and takes it. Python: `get()`.
     ///
     /// # Errors
     /// What went wrong with the call; [`Error::AlreadyTaken`] if the result was taken before.
@@ -158,8 +179,8 @@ impl<T> Handle<T> {
     }
 
     /// As [`get`](Self::get), but gives up after `timeout`, never earlier. The call goes on then. It also gives up where the result is
-    /// there and another thread decodes it, or a callback has it. What it cannot interrupt is the result's own `Deserialize`, if this
-    /// is the first to ask for it.
+    /// there and another thread decodes it, or its callbacks have not returned: it leaves these to the pool's thread, which may be at
+    /// those of another call. What it cannot interrupt is the result's own `Deserialize`, if this is the first to ask for it.
     ///
     /// # Errors
     /// [`Error::TimedOut`]; else as [`get`](Self::get).
@@ -197,7 +218,7 @@ impl<T> Handle<T> {
     /// a callback; and [`ready`](Self::ready) for neither. Python: `successful()`, which raises then.
     #[must_use]
     pub fn successful(&self) -> Option<bool> {
-        self.ready().then(|| self.shared.is_success())
+        self.ready().then(|| self.shared.decoded_by_any().value.is_success())
     }
 
     /// How many of its tasks have ended.
@@ -235,12 +256,14 @@ impl<T> Handle<T> {
 }
 
 impl<T: Send + 'static> Handle<T> {
-    /// Has `callback` called with the result, once, on a thread of the pool, if the call succeeds. Python: `callback`.
+    /// Has `callback` called with the result, once, if the call succeeds. Python: `callback`.
     ///
-    /// It should be quick: one runs at a time, and whoever takes the result waits until it has returned. If it panics, nothing else
-    /// is disturbed. It may use the pool, end it, and ask this handle, but not take the result: that is [`Error::AlreadyTaken`]. Called
-    /// after the call has ended, it runs as well, on the calling thread if the pool is gone; if the result was taken by then, it
-    /// does not. [`Pool::join`](crate::Pool::join) waits for it, [`Pool::terminate`](crate::Pool::terminate) for a second.
+    /// It runs on a thread of the pool, or on that of a [`get`](Self::get) that comes before that thread has begun it. Whoever takes
+    /// the result waits until it has returned, and on the pool's thread one runs at a time, so it should be quick. If it panics, nothing
+    /// else is disturbed. It may use the pool, end it, and ask this handle, but not take the result: that is [`Error::AlreadyTaken`].
+    /// Called after the call has ended, it runs as well, on the calling thread if the pool is gone; only if the result was taken by
+    /// then, it does not. [`Pool::join`](crate::Pool::join) waits for those that no `get` runs, [`Pool::terminate`](crate::Pool::terminate)
+    /// for a second.
     #[must_use = "the handle is still that of the result"]
     pub fn on_success(self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
         self.when_finished(move |result| {
@@ -264,8 +287,16 @@ impl<T: Send + 'static> Handle<T> {
         if self.engine.check_process().is_err() {
             return self;
         }
+        {
+            let mut state = self.shared.state.lock();
+            if matches!(state.value, Value::Taken(_)) {
+                drop(state);
+                return self;
+            }
+            state.looks.push_back(Box::new(callback));
+        }
         let shared = Arc::clone(&self.shared);
-        let callback = Box::new(move || shared.lend(|result| callback(result.as_ref())));
+        let callback = Box::new(move || shared.show(&mut shared.decoded_by_any()));
         match self.shared.job.when_finished(callback) {
             None => self.engine.hurry(),
             Some(callback) => self.engine.call(callback),
@@ -282,7 +313,7 @@ impl<T> Future for Handle<T> {
             return Poll::Ready(Err(error));
         }
         let job = &self.shared.job;
-        // First, so that whoever ends the call or gives the value back from now on finds it.
+        // First, so that whoever ends the call or has run its callbacks from now on finds it.
         drop(job.watch_for_task(Some(context.waker().clone())));
         if !job.finished() {
             self.engine.hurry();

@@ -4,6 +4,7 @@
 //! not ask the clerk to make room. It hurries when tasks wait for a worker, or somebody wants to be told.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     sync::{
         Arc,
@@ -22,6 +23,22 @@ use crate::job::Callback;
 const PATIENCE: Duration = Duration::from_micros(500);
 /// How often it looks whether a caller still collects. By one that collects for longer it is told, which others would pay too much for.
 const LOOK: Duration = Duration::from_millis(5);
+
+thread_local! {
+    /// This thread is at a callback of the clerk's list.
+    static RUNS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is at a callback, so that those behind it have to wait for it.
+pub(crate) fn runs_callbacks() -> bool {
+    RUNS.get()
+}
+
+fn run(callback: Callback) {
+    let before = RUNS.replace(true);
+    let _ = catch_panic(callback);
+    RUNS.set(before);
+}
 
 #[derive(Default)]
 pub(super) struct Clerk {
@@ -69,7 +86,7 @@ impl Clerk {
         let mut desk = self.desk.lock();
         if desk.stop {
             drop(desk);
-            callbacks.into_iter().for_each(|callback| drop(catch_panic(callback)));
+            callbacks.into_iter().for_each(run);
             return;
         }
         self.callbacks.fetch_add(callbacks.len(), Ordering::AcqRel);
@@ -126,7 +143,7 @@ impl Engine {
             if let Some(callback) = desk.callbacks.pop_front() {
                 self.clerk.callbacks.fetch_sub(1, Ordering::AcqRel);
                 drop(desk);
-                let _ = catch_panic(callback);
+                run(callback);
                 desk = self.clerk.desk.lock();
                 continue;
             }

@@ -18,7 +18,7 @@ use std::{
 use mp_core::os::own_pid;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-pub(crate) use self::clerk::Underway;
+pub(crate) use self::clerk::{Underway, runs_callbacks};
 use self::{
     clerk::Clerk,
     table::{Phase, Table},

@@ -3,6 +3,7 @@
 
 mod basic;
 mod builder;
+mod callbacks;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../../../mp-core/tests/it/common.rs"]
 mod common;
