@@ -157,7 +157,13 @@ fn recv_packet(
     let mut space = [MaybeUninit::uninit(); os::cmsg_space!(ScmRights(PER_PACKET))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
-    let received = retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(into)], &mut control, flags))?;
+    let mut receive =
+        || retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(into)], &mut control, flags));
+    let received = match receive() {
+        // Says, once, that the peer has ended with packets that it had not read. What it sent before is there all the same.
+        Err(Errno::CONNRESET) => receive()?,
+        outcome => outcome?,
+    };
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             for fd in rights {

@@ -84,6 +84,8 @@ pub(crate) enum Event {
     /// A worker is gone, with what it held: the tickets, in the order in which it would have worked on them, and whether it was
     /// at them: had begun them, or taken in the first.
     Lost { who: Arc<WorkerName>, death: Death, fault: Fault, held: Vec<(Ticket, bool)> },
+    /// Something large has come in part. What is there of it is taken the next time.
+    Partly,
     /// Nothing will run any more.
     Broken(Error),
 }

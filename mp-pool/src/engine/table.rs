@@ -209,6 +209,8 @@ impl<C: Crew> Table<C> {
             match event {
                 Event::Answered { part, message, came, who } => self.answered(part, message, came, who),
                 Event::Lost { who, death, fault, held } => self.lost(&who, death, fault, held),
+                // Others want the lock, too.
+                Event::Partly => break,
                 Event::Broken(error) => self.break_down(error),
             }
         }

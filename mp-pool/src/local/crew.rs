@@ -63,17 +63,16 @@ impl Crew for Local {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        let mut at = 0;
-        while at < self.members.len() {
-            if let Some(event) = self.hear(at) {
-                return Some(event);
+        let mut partly = false;
+        for at in 0..self.members.len() {
+            match self.hear(at) {
+                Some(Event::Partly) => partly = true,
+                None if self.members[at].ended => return Some(self.bury(at)),
+                None => {}
+                event => return event,
             }
-            if self.members[at].ended {
-                return Some(self.bury(at));
-            }
-            at += 1;
         }
-        None
+        partly.then_some(Event::Partly)
     }
 
     fn heaviest(&self, weight: &dyn Fn(Ticket, u32, bool) -> u64) -> Option<Ticket> {

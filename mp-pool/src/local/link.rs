@@ -26,6 +26,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::ahead::Begin;
 use self::ahead::{Ahead, Sizes};
 
+/// How many pieces are taken at a time by one who has others to listen to: about a millisecond's worth.
+const AT_ONCE: usize = 32;
+
 /// One end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Link {
@@ -41,10 +44,10 @@ pub(crate) struct Link {
     sizes: RefCell<Sizes>,
 }
 
-/// What a record was.
-enum Next {
+/// What a look at the other end finds.
+pub(crate) enum Next {
     Nothing,
-    /// For a message to come.
+    /// Something for a message to come; there may be more.
     Ahead,
     Message(Came),
 }
@@ -142,15 +145,15 @@ impl Link {
         }
     }
 
-    /// As [`receive`](Self::receive), if there is a message.
-    pub(crate) fn try_receive(&self, into: &mut Vec<u8>) -> Result<Option<Came>, GetError> {
-        loop {
+    /// As [`receive`](Self::receive), if there is a message; of what goes ahead of one no more is taken than lasts a moment.
+    pub(crate) fn try_receive(&self, into: &mut Vec<u8>) -> Result<Next, GetError> {
+        for _ in 0..AT_ONCE {
             match self.take(into, |into, collect| self.back.try_get(into, Entry::By(None), collect))? {
-                Next::Nothing => return Ok(None),
                 Next::Ahead => {}
-                Next::Message(came) => return Ok(Some(came)),
+                next => return Ok(next),
             }
         }
+        Ok(Next::Ahead)
     }
 
     /// Takes in one record.

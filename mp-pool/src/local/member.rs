@@ -16,7 +16,7 @@ use mp_core::{
 
 use super::{
     desk::{self, Desk, Item, PLACES, Step},
-    link::{Begin, Came, Link},
+    link::{Begin, Link, Next},
 };
 use crate::{
     crew::{Fault, Outgoing, Ticket, Why},
@@ -242,24 +242,25 @@ impl Member {
     }
 
     /// The next message, if there is one, also if its handles cannot be had: what it says is not trusted yet.
-    pub(crate) fn receive(&mut self, message: &mut Vec<u8>) -> Option<Came> {
+    pub(crate) fn receive(&mut self, message: &mut Vec<u8>) -> Next {
         if !self.link.has_news() {
-            return None;
+            return Next::Nothing;
         }
         match self.link.try_receive(message) {
-            Ok(Some(came)) => {
-                let long = came.long.iter().map(|long| long.bytes.len());
-                self.work.received += (message.len() + long.sum::<usize>()) as u64;
-                Some(came)
+            Ok(next) => {
+                if let Next::Message(came) = &next {
+                    let long = came.long.iter().map(|long| long.bytes.len());
+                    self.work.received += (message.len() + long.sum::<usize>()) as u64;
+                }
+                next
             }
-            Ok(None) => None,
             Err(error) => {
                 if matches!(error, GetError::Memory) {
                     // Nobody can read it, nor what is behind it.
                     self.killed = Some(Killed::Unheard);
                 }
                 let _ = self.child.kill();
-                None
+                Next::Nothing
             }
         }
     }

@@ -18,7 +18,7 @@ use mp_core::{ExitStatus, Process};
 use self::{
     alarm::Alarm,
     desk::Desk,
-    link::{Bell, Link},
+    link::{Bell, Link, Next},
     member::{ExitResult, Member},
     memory::Shortage,
 };
@@ -141,9 +141,12 @@ impl Local {
         loop {
             let member = &mut self.members[at];
             let mut message = spare::take();
-            let Some(mut came) = member.receive(&mut message) else {
-                spare::give(message);
-                return None;
+            let mut came = match member.receive(&mut message) {
+                Next::Message(came) => came,
+                next => {
+                    spare::give(message);
+                    return matches!(next, Next::Ahead).then_some(Event::Partly);
+                }
             };
             if let Some(part) = Part::read(&message) {
                 if member.note(&part) {

@@ -131,7 +131,7 @@ mod tests {
     use mp_core::shared::{GetError, Wake};
 
     use super::*;
-    use crate::local::link::Link;
+    use crate::local::link::{Link, Next};
 
     fn begin(link: &Link, first: bool, at: usize, len: usize) {
         link.out.put_piece(&Begin { first, at }.write(len), BEGIN, 0, Wake::Word).unwrap();
@@ -150,7 +150,13 @@ mod tests {
     /// The next message, and what came ahead of it.
     fn received(link: &Link) -> Option<(Bytes, Vec<(usize, Bytes)>)> {
         let mut message = Vec::new();
-        let came = link.try_receive(&mut message).unwrap()?;
+        let came = loop {
+            match link.try_receive(&mut message).unwrap() {
+                Next::Nothing => return None,
+                Next::Ahead => {}
+                Next::Message(came) => break came,
+            }
+        };
         Some((message, came.long.into_iter().map(|long| (long.at, long.bytes)).collect()))
     }
 
@@ -167,6 +173,25 @@ mod tests {
         let own = vec![(5, run.clone()), (6, run[1..].to_vec())];
         assert!(received(&far) == Some((b"message".to_vec(), own)));
         assert_eq!(received(&far), Some((b"next".to_vec(), vec![])));
+    }
+
+    #[test]
+    fn no_more_is_taken_at_a_time_than_lasts_a_moment() {
+        let (near, far) = Link::pair().unwrap();
+        let run = vec![1; 1000 * PIECE_LEN];
+        near.send_ahead(Begin { first: true, at: 0 }, &run, |_| ()).unwrap();
+        message(&near, b"message");
+        let (mut looks, mut into) = (0, Vec::new());
+        let came = loop {
+            looks += 1;
+            match far.try_receive(&mut into).unwrap() {
+                Next::Nothing => panic!("there is something"),
+                Next::Ahead => assert!(far.has_news()),
+                Next::Message(came) => break came,
+            }
+        };
+        assert!(looks > 10, "all in {looks}");
+        assert!(came.long.into_iter().map(|long| long.bytes).eq([run]));
     }
 
     #[test]
