@@ -75,10 +75,10 @@ pub enum StartError {
         std::env::consts::OS
     )]
     Unsupported,
-    /// This program never said where its child processes begin.
+    /// This program never said where its child processes begin, or elsewhere than on its main thread.
     #[error(
-        "a process cannot be started before `init`: make `mp_core::init();` the first line of `main` (in a test: \
-         `mp_core::test_init!();` the first line of the test), because a child process begins at the same `main`"
+        "a process cannot be started before `init` was called on the main thread: make `mp_core::init();` the first line of `main` \
+         (in a test: `mp_core::test_init!();` the first line of the test), because a child process begins at the same `main`"
     )]
     NotInitialised,
     /// Children of children of children: most likely code that starts itself.

@@ -305,11 +305,15 @@ impl Reaper {
     }
 }
 
+pub(crate) fn on_main_thread() -> bool {
+    os::thread::gettid() == os::process::getpid()
+}
+
 /// Runs `job` on a thread that lives as long as the process, and returns what it returns.
 pub(crate) fn on_lasting_thread<R: Send + 'static>(
     job: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<R> {
-    if os::thread::gettid() == os::process::getpid() {
+    if on_main_thread() {
         return Ok(job());
     }
     let reaper = reaper()?;

@@ -35,8 +35,9 @@ static IDENTITY: OnceLock<Identity> = OnceLock::new();
 /// In a process that was started by this crate it runs the function, sends the result and ends the process: it never
 /// returns. In any other it returns at once. Whatever stands before it in `main` runs in every child, too.
 ///
-/// In tests, write [`test_init!`](crate::test_init) instead. Python's counterpart is the guard
-/// `if __name__ == "__main__":` together with `multiprocessing.freeze_support()`.
+/// In a test, write [`test_init!`](crate::test_init) instead: with this a child would run the program's other tests until it comes by.
+/// For that reason it does nothing elsewhere than on the main thread, so that a start is an error. Python's counterpart is the
+/// guard `if __name__ == "__main__":` together with `multiprocessing.freeze_support()`.
 ///
 /// ```
 /// # #[allow(clippy::needless_doctest_main)]
@@ -76,8 +77,11 @@ fn enter(test: Option<String>) {
     if let Some(role) = std::env::var_os(VARIABLE) {
         become_child(&role);
     }
-    if let Some(test) = test {
-        *TEST.lock() = Some(test);
+    match test {
+        Some(test) => *TEST.lock() = Some(test),
+        // Where a child that begins at `main` would come by is not known, nor what it would do before.
+        None if !reaper::on_main_thread() => return,
+        None => {}
     }
     make_ready();
 }

@@ -3,7 +3,7 @@
 //! `cargo run --release -p mp-examples --example no_init` prints:
 //!
 //! ```text
-//! a process cannot be started before `init`: make `mp_core::init();` the first line of `main` (in a test: `mp_core::test_init!();` the first line of the test), because a child process begins at the same `main`
+//! a process cannot be started before `init` was called on the main thread: make `mp_core::init();` the first line of `main` (in a test: `mp_core::test_init!();` the first line of the test), because a child process begins at the same `main`
 //! ```
 
 fn main() {

@@ -134,10 +134,11 @@ pub enum Error {
         /// On what.
         limit: &'static str,
     },
-    /// This program never said where its workers begin.
+    /// This program never said where its workers begin, or elsewhere than on its main thread.
     #[error(
-        "a pool cannot be made before `init`: make `mp_pool::init();` (or `mp_core::init();`, which is the same) the first line of \
-         `main` (in a test: `mp_pool::test_init!();` the first line of the test), because a worker process begins at the same `main`"
+        "a pool cannot be made before `init` was called on the main thread: make `mp_pool::init();` (or `mp_core::init();`, which \
+         is the same) the first line of `main` (in a test: `mp_pool::test_init!();` the first line of the test), because a worker \
+         process begins at the same `main`"
     )]
     NotInitialised,
     /// A worker could not be started.

@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Stdio},
+    thread,
 };
 
 use mp_core::{StartError, spawn, test_init};
@@ -22,6 +23,30 @@ fn a_program_without_init_gets_an_error_that_says_what_to_add() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let said = text(&output.stderr);
     assert!(said.contains("mp_core::init();") && said.contains("first line of `main`"), "{said}");
+}
+
+#[test]
+fn init_elsewhere_than_on_the_main_thread_is_an_error_that_says_what_to_write() {
+    let Some(output) = program(
+        "programs::init_elsewhere_than_on_the_main_thread_is_an_error_that_says_what_to_write",
+        |_| {},
+    ) else {
+        // As in a test; and, without the name of one, in a thread that a test has started.
+        for init in [mp_core::init, mp_core::init_test] {
+            thread::spawn(init).join().unwrap();
+            let error = spawn(|| (), ()).unwrap_err();
+            assert!(matches!(error, StartError::NotInitialised), "{error}");
+            assert!(
+                error.to_string().contains("in a test: `mp_core::test_init!();` the first line"),
+                "{error}"
+            );
+        }
+        // The test's own thread is known to its children.
+        test_init!();
+        spawn(|| (), ()).unwrap().join().unwrap();
+        return;
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -70,7 +95,7 @@ fn test_init_may_stand_in_a_test_several_times() {
         }
     }
     // Also where the starting thread has another name than the test.
-    let thread = std::thread::Builder::new().name("other".into());
+    let thread = thread::Builder::new().name("other".into());
     let started = thread.spawn(|| spawn(|| 5, ()).unwrap().join().unwrap()).unwrap();
     assert_eq!(started.join().unwrap(), 5);
 }

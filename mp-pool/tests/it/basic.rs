@@ -2,6 +2,8 @@
 
 use mp_pool::{Error, Pool, TaskError, test_init};
 
+use crate::common::{program, text};
+
 fn square(x: u64) -> u64 {
     x * x
 }
@@ -122,4 +124,17 @@ fn pl11_terminate_is_prompt() {
         pool.terminate();
         assert!(waiting.join().unwrap().is_err());
     });
+}
+
+#[test]
+fn init_in_a_test_is_an_error_that_says_what_to_write() {
+    let Some(output) = program("basic::init_in_a_test_is_an_error_that_says_what_to_write", |_| {}) else {
+        // A harness that has one thread for all tests may run this one on the main thread.
+        std::thread::spawn(mp_pool::init).join().unwrap();
+        let error = Pool::with_workers(1).map(drop).unwrap_err();
+        assert!(matches!(error, Error::NotInitialised), "{error}");
+        assert!(error.to_string().contains("in a test: `mp_pool::test_init!();` the first line"), "{error}");
+        return;
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
