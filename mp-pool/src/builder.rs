@@ -121,8 +121,9 @@ impl PoolBuilder {
     /// A function that each worker calls before its first task, with `args`, a tuple. What it returns is the worker's state, for
     /// [`task::with_state`](crate::task::with_state). Python: `initializer` and `initargs`.
     ///
-    /// If it panics or ends the process, the pool is broken: every call gets [`Error::Initializer`] with the cause, and no more
-    /// workers are started.
+    /// It may take as long as it likes: that is no task's time, so no [time-out](crate::Call::timeout) and no cancellation ends it, only
+    /// the end of the pool. If it panics or ends the process, the pool is broken: every call gets [`Error::Initializer`] with the cause,
+    /// and no more workers are started.
     ///
     /// ```
     /// # mp_pool::test_init!();

@@ -78,7 +78,8 @@ impl<'p, C> Call<'p, C> {
     /// [context](Self::context) decoded within that of the first task that needs it. To encode its result may take as long again. A
     /// worker that does not go on although it is at no task, because it was stopped or hangs in the `Drop` of a result, is replaced
     /// after that time, or a second if that is more, and up to twice as late; no task is over time then, and what it held runs
-    /// again.
+    /// again. One that is still in its [initializer](crate::PoolBuilder::initializer) is waited for, unless it was stopped: no task's
+    /// time has begun.
     ///
     /// The clock goes on while the whole program is stopped (Ctrl-Z): tasks may be over time when it continues.
     ///

@@ -126,8 +126,8 @@ pub(crate) trait Crew: Send {
     /// What is at work, and since when if its chunk is timed.
     fn at_work(&self) -> Vec<(Item, Duration)>;
 
-    /// Who should be at work and is not. Those that were seen to take no step for a while have what they hold taken back from then
-    /// on, also what they are about to begin.
+    /// Who should be at work and is not; of those that are still starting, who was stopped. Those that were seen to take no step for
+    /// a while have what they hold taken back from then on, also what they are about to begin.
     fn stalls(&mut self, now: Instant) -> Vec<Stall>;
 
     /// Kills one of [`stalls`](Self::stalls).

@@ -11,10 +11,10 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use self::line::Line;
+use self::{line::Line, tend::PATIENCE};
 #[cfg(feature = "tracing")]
 use crate::trace::note;
 use crate::{
@@ -74,6 +74,8 @@ pub(super) struct Table<C> {
     /// What waits for its next attempt.
     later: Vec<(Instant, Arc<Job>, Span)>,
     flights: HashMap<Ticket, Flight, BuildHasherDefault<Tickets>>,
+    /// Of chunks whose tasks have all ended, and which a worker still holds: for how long it may take no step.
+    forgotten: HashMap<Ticket, Duration, BuildHasherDefault<Tickets>>,
     next: Ticket,
     /// Tasks that were announced and have not ended.
     outstanding: usize,
@@ -81,8 +83,8 @@ pub(super) struct Table<C> {
     reading: usize,
     /// How often it was [advanced](Self::advance).
     turns: u32,
-    /// Whether a chunk in flight or in line has a time-out, or one in flight belongs to a cancelled job.
-    watched: bool,
+    /// When the keeper sees to time-outs and cancelled tasks, at the latest; `None` if there are none.
+    looks: Option<Instant>,
     /// Something is due that the keeper does not know of.
     pub(super) kick: bool,
     pub(super) slowest: Slowest,
@@ -100,11 +102,12 @@ impl<C: Crew> Table<C> {
             line: Line::default(),
             later: Vec::new(),
             flights: HashMap::default(),
+            forgotten: HashMap::default(),
             next: 1,
             outstanding: 0,
             reading: 0,
             turns: 0,
-            watched: false,
+            looks: None,
             kick: false,
             slowest: Slowest::default(),
             news: Vec::new(),
@@ -159,7 +162,9 @@ impl<C: Crew> Table<C> {
             Phase::Running | Phase::Closed if !job.is_cancelled() => {
                 self.line.push_back(Arc::clone(job), span);
                 self.fill();
-                self.watch(self.line.has_timed());
+                if self.line.has_timed() {
+                    self.watch(PATIENCE);
+                }
             }
             phase => {
                 if let Phase::Broken(error) = phase {
@@ -168,13 +173,6 @@ impl<C: Crew> Table<C> {
                 job.cancelled.store(true, Ordering::Release);
                 self.end_waiting(job, &span);
             }
-        }
-    }
-
-    /// Has the keeper see to time-outs, if there are `any`.
-    fn watch(&mut self, any: bool) {
-        if any && !self.watched {
-            (self.watched, self.kick) = (true, true);
         }
     }
 

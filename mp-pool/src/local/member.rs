@@ -112,6 +112,13 @@ struct Held {
     nanoseconds: u64,
 }
 
+/// Whether a process was stopped by a signal; without `/proc` none is.
+fn is_stopped(pid: u32) -> bool {
+    // The name, in brackets, may be anything.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+}
+
 impl Member {
     pub(crate) fn new(number: u64, started: Duration, child: Child<Ended>, link: Link, desk: Desk) -> Self {
         let who = Arc::new(WorkerName { name: child.name().to_owned(), pid: child.pid() });
@@ -314,8 +321,10 @@ impl Member {
     /// What it holds, and for how long it was seen to take no step, if it should be at work and is not.
     pub(crate) fn stall(&mut self, now: Instant) -> Option<(Vec<Ticket>, Duration)> {
         let at = self.desk.at();
-        let front = self.held.front().filter(|_| self.was_ready() && !self.ended)?;
-        if at.is_some_and(|at| self.place(at.ticket).is_some()) {
+        let front = self.held.front().filter(|_| !self.ended)?;
+        // An initializer may take as long as it likes, but not stand still.
+        let at_work = at.is_some_and(|at| self.place(at.ticket).is_some());
+        if at_work || !self.was_ready() && !is_stopped(self.who.pid) {
             (self.seen, self.stalls) = (None, false);
             return None;
         }

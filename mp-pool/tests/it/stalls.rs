@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::kill_points::{Point, arm_stop, until_all_are};
+use mp_core::kill_points::{Point, arm_stop, reach, until_all_are};
 use mp_lock::{Event, RawValue};
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Pid, Signal, kill_process};
@@ -234,6 +234,93 @@ fn a_time_out_holds_also_behind_a_chunk_that_has_none_in_a_stopped_worker() {
     for (x, handle) in (0..).zip(front) {
         assert_eq!(handle.get_timeout(PATIENCE).unwrap(), x);
     }
+}
+
+/// Ends with its time-out, which is short.
+fn is_over_in_time(pool: &Pool) {
+    let call = pool.call().timeout(LIMIT).grace(Duration::ZERO);
+    let over = call.apply_async(|| thread::sleep(LONG), ()).unwrap().get_timeout(PATIENCE);
+    assert!(matches!(over, Err(Error::Task(TaskError::TimedOut { limit: LIMIT, .. }))), "{over:?}");
+}
+
+#[test]
+fn a_time_out_holds_after_and_beside_a_longer_one() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let begun = Event::new().unwrap();
+    let long = |begun: Event| {
+        begun.set().unwrap();
+        thread::sleep(LONG);
+    };
+    let beside = pool.call().timeout(2 * LONG).apply_async(long, (begun.clone(),)).unwrap();
+    begun.wait();
+    is_over_in_time(&pool);
+    beside.cancel();
+    // It may have ended before anybody thinks of its time.
+    for _ in 0..20 {
+        pool.call().timeout(2 * LONG).map(|x: u32| x, 0..100).unwrap();
+    }
+    is_over_in_time(&pool);
+}
+
+/// Whatever hangs the only worker: once nobody waits for what it holds it is replaced, also for calls without a time-out.
+fn is_replaced_when_all_is_cancelled(pool: &Pool) {
+    let held: Vec<_> = (0..40).map(|x| pool.apply_async(|x: u32| x, (x,)).unwrap()).collect();
+    held.iter().for_each(mp_pool::Handle::cancel);
+    for handle in held {
+        assert!(matches!(handle.get(), Err(Error::Task(TaskError::Cancelled { .. }))));
+    }
+    assert_eq!(pool.apply_async(|x: u32| x, (1,)).unwrap().get_timeout(PATIENCE).unwrap(), 1);
+    assert_eq!(pool.insights().total().restarts, 1);
+}
+
+#[test]
+fn a_worker_that_hangs_with_nothing_but_what_was_cancelled_is_replaced() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    stop(&pool);
+    is_replaced_when_all_is_cancelled(&pool);
+    let pool = Pool::with_workers(1).unwrap();
+    let home = std::process::id();
+    pool.apply(|home: u32| Clingy { value: BAD, home }, (home,)).unwrap();
+    is_replaced_when_all_is_cancelled(&pool);
+}
+
+#[test]
+fn a_worker_that_is_stopped_while_it_starts_is_replaced() {
+    test_init!();
+    let stops_once = |begun: Event| {
+        if !begun.is_set() {
+            begun.set().unwrap();
+            arm_stop(Point::Begun, 1);
+            reach(Point::Begun);
+        }
+    };
+    let stopping = || {
+        let begun = Event::new().unwrap();
+        Pool::builder().workers(1).initializer(stops_once, (begun,)).build().unwrap()
+    };
+    let pool = stopping();
+    let call = pool.call().timeout(LIMIT).grace(Duration::ZERO);
+    assert_eq!(call.apply_async(|x: u32| x, (1,)).unwrap().get_timeout(PATIENCE).unwrap(), 1);
+    is_replaced_when_all_is_cancelled(&stopping());
+}
+
+#[test]
+fn an_initializer_may_take_longer_than_any_time_out() {
+    test_init!();
+    let go_on = Event::new().unwrap();
+    let waits = |go_on: Event| go_on.wait();
+    let pool = Pool::builder().workers(1).initializer(waits, (go_on.clone(),)).build().unwrap();
+    let call = || pool.call().timeout(LIMIT).grace(Duration::ZERO);
+    let handles = [1, 2].map(|x| call().apply_async(|x: u32| x, (x,)).unwrap());
+    // More than what would be enough if it were stopped.
+    assert!(!handles[0].wait_timeout(Duration::from_secs(3)));
+    handles[0].cancel();
+    go_on.set().unwrap();
+    assert!(matches!(handles[0].get(), Err(Error::Task(TaskError::Cancelled { .. }))));
+    assert_eq!(handles[1].get_timeout(PATIENCE).unwrap(), 2);
+    assert_eq!(pool.insights().total().restarts, 0);
 }
 
 #[test]

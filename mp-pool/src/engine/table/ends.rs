@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Flight, Table};
+use super::{
+    Flight, Table,
+    tend::{PATIENCE, patience},
+};
 use crate::{
     batch::Span,
     crew::{Crew, Fault, Ticket, Why},
@@ -24,7 +27,12 @@ const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl<C: Crew> Table<C> {
     pub(super) fn answered(&mut self, part: Part, message: Vec<u8>, came: Came, who: Arc<WorkerName>) {
-        let Some(flight) = self.flights.get_mut(&part.ticket) else { return };
+        let Some(flight) = self.flights.get_mut(&part.ticket) else {
+            if part.last {
+                self.forgotten.remove(&part.ticket);
+            }
+            return;
+        };
         // A worker that answers for other tasks than it was given is not believed: what is missing runs again.
         let sound = part.from == flight.answered && part.len <= flight.len - flight.answered;
         let len = if sound { part.len } else { 0 };
@@ -59,8 +67,12 @@ impl<C: Crew> Table<C> {
     /// Lets go of a chunk with its last task, not with the worker's word that it is over: that may come when nobody collects
     /// any more, and the arguments would keep their memory and their handles until then.
     pub(super) fn forget_ended(&mut self, ticket: Ticket) {
-        if self.flights.get(&ticket).is_some_and(|flight| flight.answered == flight.len) {
-            self.flights.remove(&ticket);
+        if self.flights.get(&ticket).is_some_and(|flight| flight.answered == flight.len)
+            && let Some(flight) = self.flights.remove(&ticket)
+            && let Some(patience) = patience(&flight.job)
+        {
+            // There is no hurry: nobody waits for it.
+            self.forgotten.insert(ticket, patience.max(PATIENCE));
         }
     }
 
@@ -87,6 +99,7 @@ impl<C: Crew> Table<C> {
         // In front of the line in their order.
         for (ticket, begun) in held.into_iter().rev() {
             let Some(Flight { job, span, answered, len, .. }) = self.flights.remove(&ticket) else {
+                self.forgotten.remove(&ticket);
                 continue;
             };
             let at = match fault {

@@ -96,7 +96,9 @@ impl<C: Crew> Table<C> {
             context: job.context.as_ref().map_or(0, |context| context.id),
             runner: job.runner,
         };
-        self.watch(head.timed);
+        if let Some(limit) = job.options.timeout {
+            self.watch(limit);
+        }
         let context = job.context.as_ref();
         let given = self
             .crew

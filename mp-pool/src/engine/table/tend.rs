@@ -13,7 +13,19 @@ use crate::{
 };
 
 /// However short the time-out of its tasks: a worker that is at none of them may take so long to go on.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// Time-outs are not looked at more often than this.
+const OFTEN: Duration = Duration::from_millis(1);
+
+/// For how long a worker that holds a chunk of this job may take no step.
+pub(super) fn patience(job: &Job) -> Option<Duration> {
+    let Options { timeout, grace, .. } = job.options;
+    if job.is_cancelled() {
+        Some(grace)
+    } else {
+        timeout.map(|limit| limit.max(PATIENCE).saturating_add(grace))
+    }
+}
 
 impl<C: Crew> Table<C> {
     /// Cancels a job: what nobody has begun ends now, what is at work is told to stop, and killed after its grace.
@@ -37,17 +49,27 @@ impl<C: Crew> Table<C> {
             }
             self.forget_ended(ticket);
         }
-        self.watched = true;
+        self.looks = Some(now);
         self.tend_tasks(now);
+    }
+
+    /// Has the keeper look in `time`, at the latest; it is kicked only if it would look later.
+    pub(super) fn watch(&mut self, time: Duration) {
+        // Too far off to be told is never.
+        if let Some(at) = Instant::now().checked_add(time.max(OFTEN))
+            && self.looks.is_none_or(|looks| at < looks)
+        {
+            (self.looks, self.kick) = (Some(at), true);
+        }
     }
 
     /// Warns and kills what has been at work for too long; says when to look again.
     fn tend_tasks(&mut self, now: Instant) -> Option<Instant> {
-        self.watched |= self.line.has_timed();
-        if !self.watched {
+        if self.looks.is_none() && !self.line.has_timed() {
             return None;
         }
-        let mut next: Option<Instant> = None;
+        // The moment it was told stays, also if that chunk has ended by now: so one kick serves many short calls.
+        let mut next = self.looks.filter(|looks| *looks > now);
         // Too far off to be told is never.
         let mut due = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
         let clock = desk::now();
@@ -79,15 +101,11 @@ impl<C: Crew> Table<C> {
         for Stall { member, held, still } in self.crew.stalls(now) {
             // So does what is in line, for which there was room nowhere. Nothing there is over time earlier than this.
             let in_line = if still < PATIENCE { None } else { self.line.first_timed() };
-            let held = held.iter().filter_map(|ticket| self.flights.get(ticket)).map(|flight| &flight.job);
-            let limits = held.chain(in_line).filter_map(|job| {
-                let Options { timeout, grace, .. } = job.options;
-                if job.is_cancelled() {
-                    Some(grace)
-                } else {
-                    timeout.map(|limit| limit.max(PATIENCE).saturating_add(grace))
-                }
+            let held = held.iter().filter_map(|ticket| match self.flights.get(ticket) {
+                Some(flight) => patience(&flight.job),
+                None => self.forgotten.get(ticket).copied(),
             });
+            let limits = held.chain(in_line.and_then(|job| patience(job)));
             match limits.min().map(|limit| limit.saturating_sub(still)) {
                 None => {}
                 Some(Duration::ZERO) => self.crew.kill_stalled(member),
@@ -95,22 +113,20 @@ impl<C: Crew> Table<C> {
             }
         }
         // Chunks that a worker has not begun, or that it goes on with after the task at work; and what waits for room.
-        let mut watched = self.line.has_timed();
-        if watched {
+        if self.line.has_timed() {
             due(now.checked_add(PATIENCE));
         }
+        due(self.forgotten.values().min().and_then(|patience| now.checked_add(*patience)));
         for flight in self.flights.values() {
             let options = &flight.job.options;
             if flight.job.is_cancelled() {
-                watched = true;
-                due(now.checked_add(options.grace.max(Duration::from_millis(1))));
+                due(now.checked_add(options.grace.max(OFTEN)));
             } else if let Some(limit) = options.timeout {
-                watched = true;
                 // None of the tasks to come can be over earlier.
-                due(now.checked_add(limit.max(Duration::from_millis(1))));
+                due(now.checked_add(limit.max(OFTEN)));
             }
         }
-        self.watched = watched;
+        self.looks = next;
         next
     }
 
