@@ -46,7 +46,8 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called with the arguments `{Args}` in another process",
     note = "arguments are a tuple, as in `spawn(f, (a, b))`; for one argument write `(a,)`",
-    note = "the function must be a function item or a closure that captures nothing: pass state to it as an argument"
+    note = "the function must be a function item or a closure that captures nothing: pass state to it as an argument",
+    note = "arguments are owned values, since they arrive as new ones: `String`, not `&str`, in the function and in the call"
 )]
 pub trait Function<Args>: sealed::Sealed<Args> + Captureless {
     /// What the function returns.
@@ -60,7 +61,8 @@ pub trait Function<Args>: sealed::Sealed<Args> + Captureless {
 #[diagnostic::on_unimplemented(
     message = "a function for another process must capture nothing, not even by `move`",
     label = "this captures something",
-    note = "what it needs, pass to it as an argument, as in `spawn(f, (a, b))`"
+    note = "what it needs, pass to it as an argument, as in `spawn(f, (a, b))`",
+    note = "what all tasks of a pool's call need is its context: `pool.call().context(&a)?.map(f, items)`, with `f: fn(&A, Item)`"
 )]
 pub trait Captureless: Copy + 'static {}
 

@@ -1,7 +1,7 @@
 //! What was started: a handle of a running process and of its result.
 
 use std::{
-    io,
+    fmt, io,
     marker::PhantomData,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,7 +27,6 @@ use crate::{
 ///
 /// Dropping the handle leaves the process running; it is reaped when it ends. As a file descriptor ([`AsFd`]) it becomes
 /// readable when the process has ended: Python's `sentinel`.
-#[derive(Debug)]
 pub struct Child<T> {
     entry: Arc<Entry>,
     method: StartMethod,
@@ -126,6 +125,18 @@ impl<T> Child<T> {
     /// As for [`Child::terminate`].
     pub fn interrupt(&self) -> io::Result<()> {
         self.entry.signal(Signal::INT)
+    }
+}
+
+/// Its name, its pid, and whether it runs or how it ended.
+impl<T> fmt::Debug for Child<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Child({}, pid {}, ", self.name(), self.pid())?;
+        match self.entry.status() {
+            Ok(None) => f.write_str("running)"),
+            Ok(Some(status)) => write!(f, "ended with {status})"),
+            Err(cause) => write!(f, "unknown: {cause})"),
+        }
     }
 }
 

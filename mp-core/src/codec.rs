@@ -114,9 +114,28 @@ pub(crate) fn read_with<T: DeserializeOwned>(bytes: &[u8], long: &mut [Long]) ->
 pub(crate) struct Failed(postcard::Error);
 
 impl Failed {
-    /// What the value's own code said, or else the codec.
+    /// What the value's own code said, or else what the codec means, in words that help whoever wrote the type.
     pub(crate) fn cause(self) -> String {
-        let own = matches!(self.0, postcard::Error::SerdeSerCustom | postcard::Error::SerdeDeCustom);
-        own.then(told::take).flatten().unwrap_or_else(|| self.0.to_string())
+        use postcard::Error::{
+            DeserializeUnexpectedEnd, NotYetImplemented, SerdeDeCustom, SerdeSerCustom, SerializeBufferFull,
+            SerializeSeqLengthUnknown, WontImplement,
+        };
+        let text = match self.0 {
+            SerdeSerCustom | SerdeDeCustom => {
+                return told::take()
+                    .unwrap_or_else(|| "its own code refused, and did not say why".to_owned());
+            }
+            SerializeBufferFull => return "there is no memory for it".to_owned(),
+            WontImplement | NotYetImplemented => {
+                "its shape is to be learned from its bytes, which do not tell it"
+            }
+            SerializeSeqLengthUnknown => "the length of a sequence or a map in it is not known beforehand",
+            DeserializeUnexpectedEnd => "its bytes end too early",
+            _ => "its bytes are not those of such a value",
+        };
+        format!("{text}; {NOT_THESE}")
     }
 }
+
+/// What a type may have that does not describe itself in bytes, and the usual cause of all that the codec finds wrong.
+const NOT_THESE: &str = "the serde attributes `untagged`, `tag`, `flatten` and `skip_serializing_if` do not travel between processes";

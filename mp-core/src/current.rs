@@ -105,7 +105,10 @@ impl ParentProcess {
     }
 }
 
-/// A running child of the calling process, without its result.
+/// A running child of the calling process, whoever holds its [`Child`](crate::Child).
+///
+/// It can be waited for, up to a time, and ended. It has neither the result nor the exit status: these are the `Child`'s, whose
+/// `join` is not disturbed by this one.
 #[derive(Debug, Clone)]
 pub struct ActiveChild(Arc<Entry>);
 

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, fmt, io, path::PathBuf};
 
 use crate::{
+    os::io::Errno,
     sys,
     transfer::{DecodeError, EncodeError},
 };
@@ -63,9 +64,28 @@ impl fmt::Display for ExitStatus {
     }
 }
 
+/// What to do about an error of the kernel, where that is known: ends a message.
+#[doc(hidden)]
+#[must_use]
+pub fn advice(cause: &io::Error) -> &'static str {
+    let full = cause.raw_os_error() == Some(Errno::MFILE.raw_os_error());
+    if full { ": raise the limit on open files, `ulimit -n`" } else { "" }
+}
+
+/// Makes the `Debug` of errors their message, because that is what `unwrap`, and a `main` that returns one, print.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! message_as_debug {
+    ($($error:ident $(<$parameter:ident>)?),+) => {$(
+        impl $(<$parameter>)? ::std::fmt::Debug for $error $(<$parameter>)? {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(self, f)
+            }
+        }
+    )+};
+}
+
 /// A process could not be started; nothing of it is left.
-///
-/// Its `Debug` is its message, because that is what `unwrap`, and a `main` that returns it, print.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -100,7 +120,7 @@ pub enum StartError {
     #[error("a process cannot be started with these arguments: {0}")]
     Arguments(#[from] EncodeError),
     /// The program could not be executed again.
-    #[error("process {name} could not be started: {cause}")]
+    #[error("process {name} could not be started: {cause}{}", advice(.cause))]
     Exec {
         /// The name of the process.
         name: String,
@@ -126,7 +146,7 @@ pub enum StartError {
         variable: OsString,
     },
     /// Something else that the start needs was refused.
-    #[error("process {name} could not be started: {action} failed: {cause}")]
+    #[error("process {name} could not be started: {action} failed: {cause}{}", advice(.cause))]
     System {
         /// The name of the process.
         name: String,
@@ -135,12 +155,6 @@ pub enum StartError {
         /// What the kernel said.
         cause: io::Error,
     },
-}
-
-impl fmt::Debug for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// Where and why a function panicked in another process.
@@ -172,7 +186,7 @@ impl fmt::Debug for PanicReport {
 }
 
 /// Why a process did not make the call that it was started for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Refusal {
     /// It runs another build of the program than the process that started it: the file was replaced meanwhile.
@@ -198,8 +212,6 @@ pub enum Refusal {
 }
 
 /// A process did not return a result.
-///
-/// Its `Debug` is its message, because that is what `unwrap`, and a `main` that returns it, print.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
@@ -301,11 +313,7 @@ pub enum JoinError {
     },
 }
 
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+crate::message_as_debug!(StartError, Refusal, JoinError);
 
 impl JoinError {
     /// How the process ended, where its end is the error.

@@ -29,6 +29,8 @@
 //! tuple. Arguments and result are any serde values, of any size; files, sockets and other descriptors travel in
 //! [`transfer::Fd`], and the handles of the sister crates (queues, locks, connections) as they are.
 //!
+//! They are owned, at both ends: `String`, not `&str`.
+//!
 //! The format (postcard) does not describe itself: values that use serde's `untagged`, `tag = ..` or `flatten` are refused, and
 //! those with `skip_serializing_if` may be refused or arrive wrong. Very deeply nested values may overflow the stack.
 //!
@@ -179,6 +181,8 @@ pub use current::{
     ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, ignore_interrupt,
     parent_process,
 };
+#[doc(hidden)]
+pub use error::advice;
 pub use error::{ExitStatus, JoinError, PanicReport, Refusal, StartError};
 pub use panics::catch_panic;
 pub use process::{Process, Stream, spawn};

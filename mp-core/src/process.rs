@@ -78,6 +78,9 @@ impl<T: Into<OwnedFd>> From<T> for Stream {
 
 /// The surroundings of a process to be started.
 ///
+/// It has no command line: its `std::env::args()` holds one word, the program's name with a process's in brackets, as `prog [Process-1]`. What it
+/// needs, pass as arguments.
+///
 /// ```
 /// # mp_core::test_init!();
 /// use mp_core::Process;
@@ -248,7 +251,11 @@ impl Process {
             return Err(StartError::Environment { name: name(), variable: variable.clone() });
         }
         let system = |action| move |cause| StartError::System { name: name(), action, cause };
-        let parcel = transfer::encode(&args)?;
+        let parcel = transfer::encode(&args).map_err(|error| match error.refused {
+            // No fault of the arguments, whose type, within a crate built on this one, says nothing to a user.
+            Some(number) => system("duplicating its handles")(io::Error::from_raw_os_error(number)),
+            None => StartError::Arguments(error),
+        })?;
         drop(args);
         let (arguments, argument_fds) = Payload::pack(parcel).map_err(system("packing the arguments"))?;
         // Where the new process would not get this one's streams by itself, it is given them.

@@ -35,6 +35,12 @@ static IDENTITY: OnceLock<Identity> = OnceLock::new();
 /// In a process that was started by this crate it runs the function, sends the result and ends the process: it never
 /// returns. In any other it returns at once. Whatever stands before it in `main` runs in every child, too.
 ///
+/// An asynchronous program has a plain `main`, too: `init()` first, then build the runtime. `#[tokio::main]` would begin `main`, and
+/// every child, inside of the runtime.
+///
+/// In a child `std::env::args()` holds one word, the program's name with a process's in brackets (`prog [worker-1]`), and standard input is
+/// empty, if it was [given](crate::Process::stdin) none: the command line is the parent's, so pass what a child needs as arguments.
+///
 /// In a test, write [`test_init!`](crate::test_init) instead: with this a child would run the program's other tests until it comes by.
 /// For that reason it does nothing elsewhere than on the main thread, so that a start is an error. Python's counterpart is the
 /// guard `if __name__ == "__main__":` together with `multiprocessing.freeze_support()`.

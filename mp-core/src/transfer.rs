@@ -45,7 +45,7 @@ use open::{CloseIncoming, CloseOutgoing, INCOMING, OUTGOING, Slot, Transfers};
 pub use open::{attach_fd, attach_region, take_fd, take_region};
 
 /// A value could not be turned into bytes and handles.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("a value of type {type_name} could not be encoded: {cause}")]
 #[non_exhaustive]
 pub struct EncodeError {
@@ -53,10 +53,12 @@ pub struct EncodeError {
     pub type_name: &'static str,
     /// What its `Serialize` or the codec reported.
     pub cause: String,
+    /// A descriptor could not be duplicated: what the kernel said.
+    pub(crate) refused: Option<i32>,
 }
 
 /// Bytes and handles did not make up a value of the expected type.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("a message could not be decoded as {type_name}: {cause}")]
 #[non_exhaustive]
 pub struct DecodeError {
@@ -66,10 +68,12 @@ pub struct DecodeError {
     pub cause: String,
 }
 
+crate::message_as_debug!(EncodeError, DecodeError);
+
 impl EncodeError {
     #[cold]
-    fn of<T: ?Sized>(failed: Failed) -> Self {
-        Self { type_name: type_name::<T>(), cause: failed.cause() }
+    fn of<T: ?Sized>(failed: Failed, refused: Option<i32>) -> Self {
+        Self { type_name: type_name::<T>(), cause: failed.cause(), refused }
     }
 }
 
@@ -153,11 +157,14 @@ pub fn encode_into<T: Serialize + ?Sized>(
     // A thread that ends loses its thread-locals one by one; the destructor of another one can still send what has no handles.
     let _ = OUTGOING.try_with(Transfers::open);
     let close = CloseOutgoing;
-    let result = codec::append(value, buffer).map_err(EncodeError::of::<T>);
+    let result = codec::append(value, buffer);
     let begun = OUTGOING.try_with(|open| open.if_begun(std::mem::take));
     let transfer = begun.ok().flatten().unwrap_or_default();
     drop(close);
-    result.map(|()| transfer.handles)
+    match result {
+        Ok(()) => Ok(transfer.handles),
+        Err(failed) => Err(EncodeError::of::<T>(failed, transfer.refused)),
+    }
 }
 
 /// Appends `items` to `buffer`, one behind the other, and calls `each` after each with the length of the buffer and the
@@ -190,12 +197,13 @@ pub fn encode_each<'a, T: Serialize + 'a>(
             let handles = open.if_begun(|transfer| std::mem::take(&mut transfer.handles));
             each(buffer.len(), handles.unwrap_or_default());
         }
-        let result = result.map_err(EncodeError::of::<T>);
+        let result = result.map_err(|failed| EncodeError::of::<T>(failed, None));
         drop(close);
         result
     });
     encoded.unwrap_or_else(|_| {
-        Err(EncodeError { type_name: type_name::<T>(), cause: "the calling thread is at its end".to_owned() })
+        let cause = "the calling thread is at its end".to_owned();
+        Err(EncodeError { type_name: type_name::<T>(), cause, refused: None })
     })
 }
 

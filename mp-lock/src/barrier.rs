@@ -124,7 +124,7 @@ impl State {
 }
 
 /// A barrier could not be made.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum NewBarrierError {
     /// Nobody could ever wait at it.
@@ -136,7 +136,7 @@ pub enum NewBarrierError {
 }
 
 /// A wait at a barrier did not end as it should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BarrierError {
     /// It was aborted, reset, or some party's time-out has passed, or the action failed. Python: `BrokenBarrierError`.
@@ -155,6 +155,8 @@ pub enum BarrierError {
     #[error("the barrier cannot be used: its memory is corrupt")]
     Corrupt,
 }
+
+mp_core::message_as_debug!(NewBarrierError, BarrierError);
 
 impl From<GateError> for BarrierError {
     fn from(error: GateError) -> Self {

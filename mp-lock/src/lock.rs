@@ -43,8 +43,8 @@ pub enum LockError<G> {
     /// The owner died while it held the lock; the guard is here, see [`LockError::recover`].
     #[error("the lock's previous owner died while it held it: what it protects may be half changed")]
     OwnerDied(G),
-    /// Somebody else holds it: at once for a try, else when the time-out had passed.
-    #[error("the lock is held by another thread or process")]
+    /// Somebody holds it, for a try perhaps the calling thread itself: at once for a try, else when the time-out had passed.
+    #[error("the lock is not free: a thread of this or of another process holds it")]
     Busy,
     /// The calling thread holds it already.
     #[error("the lock is held by the calling thread itself: waiting for it would never end")]
@@ -57,11 +57,7 @@ pub enum LockError<G> {
     Corrupt,
 }
 
-impl<G> fmt::Debug for LockError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+mp_core::message_as_debug!(LockError<G>);
 
 impl<G> LockError<G> {
     /// The guard, if the lock was obtained from an owner that died: the caller takes what it protects as it is.
@@ -88,7 +84,7 @@ impl<G> LockError<G> {
         }
     }
 
-    /// Whether the lock is held by somebody else.
+    /// Whether the lock is held by somebody.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Busy)

@@ -27,7 +27,7 @@ fn give([permits]: [u64; 1], count: u64, bound: Option<u64>) -> (Change<1>, bool
 }
 
 /// A semaphore could not do what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SemaphoreError {
     /// There was no permit: at once for a try, else when the time-out had passed.
@@ -43,6 +43,8 @@ pub enum SemaphoreError {
     #[error("the semaphore cannot be used: its memory is corrupt")]
     Corrupt,
 }
+
+mp_core::message_as_debug!(SemaphoreError);
 
 /// A number of permits that processes share; a cheap handle that travels.
 ///

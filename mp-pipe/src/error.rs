@@ -3,16 +3,17 @@
 use std::io;
 
 use mp_core::{
+    advice,
     shared::{self, RegionError},
     transfer::{DecodeError, EncodeError},
 };
 
 /// A channel could not be made.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
     /// It could not be given its sockets.
-    #[error("a channel cannot be made: it could not be given its sockets: {0}")]
+    #[error("a channel cannot be made: it could not be given its sockets: {0}{advice}", advice = advice(.0))]
     Sockets(io::Error),
     /// ipc-channel could not be handed the sockets.
     #[error("a channel cannot be made: ipc-channel could not be handed its sockets: {0}")]
@@ -31,7 +32,7 @@ pub enum ChannelError {
 /// assert_eq!(error.to_string(), "the message cannot be sent: the other end of the connection is gone");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// Nobody can receive it: the other end was dropped or its process has ended.
@@ -81,7 +82,7 @@ impl From<shared::PutError> for SendError {
 /// assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
     /// There was no message: at once for a try, else when the time-out had passed.
@@ -115,6 +116,8 @@ pub enum RecvError {
     #[error("the connection cannot be used: its shared memory is corrupt")]
     Corrupt,
 }
+
+mp_core::message_as_debug!(ChannelError, SendError, RecvError);
 
 impl From<shared::GetError> for RecvError {
     fn from(error: shared::GetError) -> Self {

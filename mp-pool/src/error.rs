@@ -1,12 +1,12 @@
 //! What can go wrong with a pool, and with a single task.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use mp_core::{ExitStatus, PanicReport, StartError, transfer::EncodeError};
+use mp_core::{ExitStatus, PanicReport, StartError, advice, transfer::EncodeError};
 use mp_pipe::{ChannelError, RegionError};
 
 /// A task did not return a result. Everything that names it is in the message.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
     /// The function panicked.
@@ -120,8 +120,6 @@ fn tries(attempts: u32) -> String {
 }
 
 /// A pool could not do what was asked.
-///
-/// Its `Debug` is its message, because that is what `unwrap`, and a `main` that returns it, print.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -201,15 +199,11 @@ pub enum Error {
         reason: String,
     },
     /// The kernel refused something that the pool needs.
-    #[error("the pool cannot go on: {0}")]
+    #[error("the pool cannot go on: {0}{advice}", advice = advice(.0))]
     System(Arc<io::Error>),
 }
 
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+mp_core::message_as_debug!(TaskError, Error);
 
 impl From<StartError> for Error {
     fn from(error: StartError) -> Self {

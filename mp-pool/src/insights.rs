@@ -7,8 +7,10 @@ use std::{fmt, ops::AddAssign, time::Duration};
 
 use crate::job::WorkerName;
 
-/// Workers that wait longer than they work are worth a warning.
+/// Workers that wait longer than they work are worth a warning...
 const MOSTLY: f64 = 0.5;
+/// ...once there was enough for each of them to do: after fewer tasks it says nothing but that the program had no work for them.
+const ENOUGH: u64 = 8;
 
 /// What a pool did so far: see [`Pool::insights`](crate::Pool::insights).
 ///
@@ -82,14 +84,17 @@ impl Insights {
         total
     }
 
-    /// What should be said about this pool, if anything: that its workers mostly wait.
+    /// What should be said about this pool, if anything: that its workers mostly wait, although there were many tasks. It cannot tell
+    /// for what: a pause of the program, or its process that did not feed them in time, looks the same.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let total = self.total();
         let ratio = total.waiting.as_secs_f64() / (total.busy + total.waiting).as_secs_f64();
-        (total.tasks > 0 && ratio > MOSTLY).then(|| {
+        let many = total.tasks >= ENOUGH * self.workers.len() as u64 && total.tasks > 0;
+        (many && ratio > MOSTLY).then(|| {
             format!(
-                "the workers waited for {:.0} % of their time: give them more work at once, or have fewer of them",
+                "the workers waited for {:.0} % of their time. If there was work for them all the while, the tasks are too small or \
+                 carry too much (make each do more, or send less), or there are more workers than this process can feed",
                 ratio * 100.0
             )
         })
@@ -254,5 +259,9 @@ mod tests {
         assert!(warning.contains("80 %"), "{warning}");
         assert!(insights(20, 80).to_string().ends_with(&format!("warning: {warning}\n")));
         assert_eq!(Insights::default().warning(), None);
+        // Three tasks and a pause say nothing of the tasks.
+        let mut few = insights(20, 80);
+        few.workers[0].work.tasks = 3;
+        assert_eq!(few.warning(), None);
     }
 }

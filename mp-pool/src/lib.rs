@@ -110,6 +110,7 @@
 //! What every task of every call needs is made by the [initializer](PoolBuilder::initializer), once in each worker, and is the
 //! worker's [state](task::with_state). What all tasks of one call need is its [context](Call::context), sent to each worker once.
 //! What is large stays where it is, in shared memory: a `SharedMemory` or an `Array` of `mp-lock` is an argument of a few bytes.
+//! Arguments and results are owned, at both ends: `String`, not `&str`.
 //! What travels all the same travels fastest as one string of bytes: a `String`, or a `Vec<u8>` by `serde_bytes`. Serde takes
 //! every other `Vec` element by element.
 //!

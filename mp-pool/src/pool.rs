@@ -104,6 +104,9 @@ impl Pool {
     /// Calls `body` with the pool, then closes and joins it. If `body` panics, the pool is terminated. Python: `with`, which
     /// terminates in any case.
     ///
+    /// An [`Imap`](crate::Imap) that `body` returns was not read to its end: it reads only while it is read from, and not after
+    /// the `join`. So `collect` it in `body`.
+    ///
     /// ```
     /// # mp_pool::test_init!();
     /// use mp_pool::Pool;

@@ -8,7 +8,7 @@ use mp_core::{
 };
 
 /// A message was not put; the queue is as before.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PutError {
     /// There was no room: at once for a try, else when the time-out had passed.
@@ -44,7 +44,7 @@ impl From<shared::PutError> for PutError {
 }
 
 /// No message was got.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum GetError {
     /// There was no message: at once for a try, else when the time-out had passed.
@@ -83,7 +83,7 @@ impl From<shared::GetError> for GetError {
 }
 
 /// Not all of many values were put.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("only the first {put} values were put: {cause}")]
 #[non_exhaustive]
 pub struct PutManyError {
@@ -95,7 +95,7 @@ pub struct PutManyError {
 }
 
 /// A [`JoinableQueue`](crate::JoinableQueue) was not joined.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
     /// Processes died between getting messages and saying that they are done.
@@ -113,7 +113,7 @@ pub enum JoinError {
 }
 
 /// `task_done` was called more often than this process has got messages.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskDoneError {
     /// There is nothing that this process has got and not done.
@@ -123,3 +123,5 @@ pub enum TaskDoneError {
     #[error("a task of the queue cannot be done: its shared memory is corrupt")]
     Corrupt,
 }
+
+mp_core::message_as_debug!(PutError, GetError, PutManyError, JoinError, TaskDoneError);

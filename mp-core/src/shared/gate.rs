@@ -32,11 +32,11 @@ shared_struct! {
 }
 
 /// A gate was not obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GateError {
-    /// Somebody else holds it.
-    #[error("the gate is held by another thread or process")]
+    /// Somebody holds it, for a try perhaps the calling thread itself.
+    #[error("the gate is not free: a thread of this or of another process holds it")]
     Busy,
     /// The calling thread holds it already.
     #[error("the gate is held by the calling thread itself")]
@@ -45,6 +45,8 @@ pub enum GateError {
     #[error("the gate's memory is corrupt")]
     Corrupt,
 }
+
+crate::message_as_debug!(GateError);
 
 impl From<Refused> for GateError {
     fn from(refused: Refused) -> Self {

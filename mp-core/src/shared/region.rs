@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
+    error::advice,
     os::{
         self,
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -35,7 +36,7 @@ use crate::{
 };
 
 /// A region could not be made or used.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
     /// There is no shared memory of this kind on this operating system yet.
@@ -45,7 +46,7 @@ pub enum RegionError {
     )]
     Unsupported,
     /// The kernel refused memory, address space or a descriptor.
-    #[error("shared memory of {len} bytes could not be {action}: {cause}")]
+    #[error("shared memory of {len} bytes could not be {action}: {cause}{}", advice(.cause))]
     System {
         /// How many bytes were asked for.
         len: u64,
@@ -58,6 +59,8 @@ pub enum RegionError {
     #[error("shared memory cannot be used: {0}")]
     Corrupt(&'static str),
 }
+
+crate::message_as_debug!(RegionError);
 
 /// The header of every region: what a receiver must know to map it.
 pub(crate) const HEADER: usize = 128;

@@ -40,9 +40,11 @@ shared_struct! {
 }
 
 /// The deadline passed first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("timed out")]
 pub struct TimedOut;
+
+crate::message_as_debug!(TimedOut);
 
 impl Word {
     /// The number of changes so far, modulo 2^31: compare by equality only.

@@ -135,7 +135,7 @@ impl<F> Captures<F> {
     pub const NOTHING: () = assert!(
         size_of::<F>() == 0,
         "a function for another process must capture nothing, not even by `move`, and be no function pointer: pass what it needs \
-         to it as an argument, and name the function itself"
+         to it as an argument (to a pool also as the call's `context`), and name the function itself"
     );
 }
 

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use super::Handle;
 use crate::{
+    error::advice,
     os::fd::{BorrowedFd, OwnedFd},
     shared::Region,
 };
@@ -14,6 +15,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Outgoing {
     pub(super) handles: Vec<Handle>,
+    /// Why a descriptor was not duplicated, as the kernel's number.
+    pub(super) refused: Option<i32>,
 }
 
 #[derive(Default)]
@@ -106,10 +109,11 @@ impl Drop for CloseIncoming {
 /// # Errors
 /// A message for `serde::ser::Error::custom`, if no transfer is open or the descriptor cannot be duplicated.
 pub fn attach_fd(fd: BorrowedFd<'_>) -> Result<u32, String> {
-    attach(|handles| {
-        let copy = fd
-            .try_clone_to_owned()
-            .map_err(|error| format!("a descriptor could not be duplicated: {error}"))?;
+    attach(|Outgoing { handles, refused }| {
+        let copy = fd.try_clone_to_owned().map_err(|error| {
+            *refused = error.raw_os_error();
+            format!("a descriptor could not be duplicated: {error}{}", advice(&error))
+        })?;
         handles.push(Handle::Fd(copy));
         Ok(handles.len() - 1)
     })
@@ -121,7 +125,7 @@ pub fn attach_fd(fd: BorrowedFd<'_>) -> Result<u32, String> {
 /// # Errors
 /// A message for `serde::ser::Error::custom`, if no transfer is open.
 pub fn attach_region(region: &Region) -> Result<u32, String> {
-    attach(|handles| {
+    attach(|Outgoing { handles, .. }| {
         let known = handles.iter().rposition(|h| matches!(h, Handle::Region(other) if other.same_as(region)));
         Ok(known.unwrap_or_else(|| {
             handles.push(Handle::Region(region.clone()));
@@ -130,10 +134,10 @@ pub fn attach_region(region: &Region) -> Result<u32, String> {
     })
 }
 
-fn attach(add: impl FnOnce(&mut Vec<Handle>) -> Result<usize, String>) -> Result<u32, String> {
+fn attach(add: impl FnOnce(&mut Outgoing) -> Result<usize, String>) -> Result<u32, String> {
     let attached = OUTGOING.try_with(|open| {
         open.innermost(|transfer| {
-            let index = add(&mut transfer.handles)?;
+            let index = add(transfer)?;
             u32::try_from(index).map_err(|_| "a message holds too many handles".to_owned())
         })
     });

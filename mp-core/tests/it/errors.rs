@@ -1,6 +1,11 @@
 //! Every way not to return a result is an error of its own.
 
-use mp_core::{JoinError, Process, StartError, spawn, test_init};
+use mp_core::{
+    JoinError, Process, StartError,
+    shared::GateError,
+    spawn, test_init,
+    transfer::{decode, encode},
+};
 
 use crate::common::{METHODS, by, program, text};
 
@@ -121,5 +126,58 @@ fn a_backtrace_comes_along_if_it_was_asked_for() {
             };
             assert_eq!(report.backtrace.contains("errors"), wanted, "{}", report.backtrace);
         }
+    }
+}
+
+#[test]
+fn errors_are_printed_as_their_message() {
+    // `unwrap`, and `?` in `main`, print the `Debug`.
+    let error = decode::<bool>(&[7], Vec::new()).unwrap_err();
+    assert_eq!(format!("{error:?}"), error.to_string());
+    assert_eq!(format!("{:?}", GateError::Busy), GateError::Busy.to_string());
+    assert_eq!(format!("{:?}", StartError::NotInitialised), StartError::NotInitialised.to_string());
+}
+
+#[test]
+fn a_child_is_printed_as_name_pid_and_state() {
+    test_init!();
+    let child = Process::new().name("ada").spawn(|| -> () { std::process::exit(3) }, ()).unwrap();
+    assert!(child.join().is_err());
+    assert_eq!(format!("{child:?}"), format!("Child(ada, pid {}, ended with exit code 3)", child.pid()));
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    One(u32),
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Flattened {
+    #[serde(flatten)]
+    inner: std::collections::BTreeMap<String, u32>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Skipping {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<u32>,
+    last: u32,
+}
+
+#[test]
+fn serde_attributes_that_do_not_travel_are_named() {
+    let untagged = encode(&Untagged::One(3)).unwrap().bytes;
+    let skipping = encode(&Skipping { first: None, last: 9 }).unwrap().bytes;
+    let texts = [
+        decode::<Untagged>(&untagged, Vec::new()).map(drop).unwrap_err().to_string(),
+        decode::<Skipping>(&skipping, Vec::new()).map(drop).unwrap_err().to_string(),
+        encode(&Flattened { inner: [("a".to_owned(), 1)].into() }).unwrap_err().to_string(),
+    ];
+    for text in texts {
+        for name in ["`untagged`", "`tag`", "`flatten`", "`skip_serializing_if`"] {
+            assert!(text.contains(name), "{text}");
+        }
+        assert!(!text.to_lowercase().contains("postcard"), "{text}");
     }
 }

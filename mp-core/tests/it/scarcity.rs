@@ -119,7 +119,8 @@ fn handles_that_do_not_fit_the_child_are_an_error() {
             (method,),
         );
         let error = child.unwrap().join().unwrap().unwrap_err();
-        assert!(error.contains("(os error 24)"), "{error}");
+        assert!(error.contains("(os error 24)") && error.contains("`ulimit -n`"), "{error}");
+        assert!(error.contains("process Process-") && !error.contains("type "), "{error}");
         // More than the child may have come back.
         let back = by(method).open_files(16).spawn(
             |_files: Vec<End>| {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use mp_core::{
-    fds,
+    advice, fds,
     os::{
         event::{PollFd, PollFlags, poll},
         fd::OwnedFd,
@@ -45,7 +45,7 @@ const FORGET: Duration = Duration::from_secs(1);
 const ADDRESS: usize = 107;
 
 /// A block of shared memory could not be made, found or unlinked.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum MemoryError {
     /// A block has at least one byte.
@@ -87,7 +87,7 @@ pub enum MemoryError {
     #[error(transparent)]
     Memory(#[from] RegionError),
     /// The kernel refused a socket, a thread or a descriptor.
-    #[error("shared memory named {name:?} could not be {action}: {cause}")]
+    #[error("shared memory named {name:?} could not be {action}: {cause}{}", advice(.cause))]
     System {
         /// The name.
         name: String,
@@ -97,6 +97,8 @@ pub enum MemoryError {
         cause: std::io::Error,
     },
 }
+
+mp_core::message_as_debug!(MemoryError);
 
 /// A block of shared bytes, zeroed at first; a cheap handle that travels. Freed with its last handle in any process.
 ///

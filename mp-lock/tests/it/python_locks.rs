@@ -286,3 +286,19 @@ fn readers_share_and_writers_do_not() {
         reader.join().unwrap();
     }
 }
+
+#[test]
+fn errors_are_printed_as_their_message() {
+    // `unwrap`, and `?` in `main`, print the `Debug`.
+    let lock = Lock::new().unwrap();
+    let _guard = lock.lock().unwrap();
+    let busy = lock.try_lock().unwrap_err();
+    assert_eq!(format!("{busy:?}"), busy.to_string());
+    assert!(busy.to_string().contains("a thread of this or of another process"), "{busy}");
+    let nobody = Barrier::new(0).unwrap_err();
+    assert_eq!(format!("{nobody:?}"), nobody.to_string());
+    let missing = mp_lock::SharedMemory::attach("nobody-has-this").unwrap_err();
+    assert_eq!(format!("{missing:?}"), missing.to_string());
+    let none = Semaphore::new(0).unwrap().try_acquire().map(drop).unwrap_err();
+    assert_eq!(format!("{none:?}"), none.to_string());
+}

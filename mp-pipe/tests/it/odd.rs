@@ -352,3 +352,14 @@ fn idle_readers_cost_no_processor_time() {
         child.join().unwrap();
     }
 }
+
+#[test]
+fn errors_are_printed_as_their_message() {
+    // `unwrap`, and `?` in `main`, print the `Debug`.
+    let (receiver, sender) = simplex::<u8>().unwrap();
+    let empty = receiver.try_recv().unwrap_err();
+    assert_eq!(format!("{empty:?}"), "there is no message on the connection");
+    drop(receiver);
+    let gone = sender.send(&1).unwrap_err();
+    assert_eq!(format!("{gone:?}"), "the message cannot be sent: the other end of the connection is gone");
+}

@@ -68,6 +68,16 @@ impl Pool {
     /// # Ok::<(), Error>(())
     /// ```
     ///
+    /// Arguments are owned, in the function and in the call: `String`, not `&str`.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// let pool = mp_pool::Pool::with_workers(2)?;
+    /// let lengths = pool.map(|word: String| word.len(), ["a", "bc"].map(String::from))?;
+    /// assert_eq!(lengths, [1, 2]);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Task`]: the first item, in their order, that has no result; else as [`Pool::apply`].
     pub fn map<F, T, R>(&self, function: F, items: impl IntoIterator<Item = T>) -> Result<Vec<R>, Error>

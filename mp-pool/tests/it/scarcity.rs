@@ -167,3 +167,31 @@ fn thousands_of_handles_arrive_or_are_an_error_of_their_task() {
         eprintln!("not seen: this process may not open 20,000 files");
     }
 }
+
+/// What is said when there are too few descriptors for a pool, for each number of them.
+fn too_few_for_a_pool() -> Vec<String> {
+    let error = |left| {
+        leave_descriptors(left);
+        Pool::with_workers(2).err().map(|error| error.to_string())
+    };
+    (1..40).map_while(error).collect()
+}
+
+#[test]
+fn too_few_descriptors_for_a_pool_are_named_with_what_to_do() {
+    test_init!();
+    let errors = ends(|| mp_core::spawn(too_few_for_a_pool, ()).unwrap().join().unwrap());
+    assert!(errors.len() > 4, "{errors:?}");
+    for error in errors {
+        assert!(error.contains("the pool") && error.contains("Too many open files"), "{error}");
+        assert!(error.contains("`ulimit -n`") && !error.contains("::"), "{error}");
+    }
+}
+
+#[test]
+fn errors_are_printed_as_their_message() {
+    // `unwrap`, and `?` in `main`, print the `Debug`.
+    let task = TaskError::Cancelled { index: 3 };
+    assert_eq!(format!("{task:?}"), "task 3 was cancelled");
+    assert_eq!(format!("{:?}", Error::Task(task)), "task 3 was cancelled");
+}

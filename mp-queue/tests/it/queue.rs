@@ -80,3 +80,13 @@ fn a_message_that_cannot_be_decoded_is_an_error_of_its_get() {
     assert_eq!(many.next().unwrap().unwrap(), "fine");
     assert!(many.next().is_none());
 }
+
+#[test]
+fn errors_are_printed_as_their_message() {
+    // `unwrap`, and `?` in `main`, print the `Debug`.
+    let queue = Queue::<u8>::new().unwrap();
+    assert_eq!(format!("{:?}", queue.try_get().unwrap_err()), "the queue is empty");
+    queue.close().unwrap();
+    assert_eq!(format!("{:?}", queue.get().unwrap_err()), "the queue was closed and is empty");
+    assert_eq!(format!("{:?}", queue.put(&1).unwrap_err()), "the queue was closed: nothing more can be put");
+}

@@ -5,7 +5,7 @@ use std::io;
 use super::{RegionError, layout::Broken};
 
 /// A message was not put.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PutError {
     /// There was no room by the deadline.
@@ -26,7 +26,7 @@ pub enum PutError {
 }
 
 /// No message was got.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum GetError {
     /// There was none by the deadline.
@@ -45,6 +45,8 @@ pub enum GetError {
     #[error("its shared memory is corrupt")]
     Corrupt,
 }
+
+crate::message_as_debug!(PutError, GetError);
 
 impl From<Broken> for PutError {
     fn from(_: Broken) -> Self {
