@@ -83,7 +83,7 @@ fn what_a_value_says_of_its_failure_is_kept_wherever_it_stands() {
     let error = decode::<std::num::NonZeroU8>(&[0], Vec::new()).unwrap_err();
     assert!(error.cause.contains("nonzero"), "{error}");
     let error = decode::<u32>(&[], Vec::new()).unwrap_err();
-    assert_eq!(error.cause, postcard::Error::DeserializeUnexpectedEnd.to_string());
+    assert!(error.cause.starts_with("its bytes end too early; "), "{error}");
 }
 
 #[test]
