@@ -79,7 +79,7 @@ fn what_a_value_says_of_its_failure_is_kept_wherever_it_stands() {
         let bytes = encode(&value).unwrap().bytes;
         assert_eq!(decode::<Any>(&bytes, Vec::new()).unwrap_err().cause, "nine?", "{value:?}");
     }
-    // Serde's own code has something to say as well, and what postcard says is as before.
+    // Serde's own code has something to say as well, and what postcard finds is said in other words.
     let error = decode::<std::num::NonZeroU8>(&[0], Vec::new()).unwrap_err();
     assert!(error.cause.contains("nonzero"), "{error}");
     let error = decode::<u32>(&[], Vec::new()).unwrap_err();
