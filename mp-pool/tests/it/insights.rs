@@ -72,8 +72,8 @@ fn workers_that_mostly_wait_are_mentioned() {
     let pool = Pool::with_workers(1).unwrap();
     assert_eq!(pool.insights().warning(), None, "nothing was asked of it yet");
     // The worker waits while the input takes its time.
-    let slow = (0..5).inspect(|_| std::thread::sleep(Duration::from_millis(20)));
-    assert_eq!(pool.imap(square, slow).unwrap().count(), 5);
+    let slow = (0..10).inspect(|_| std::thread::sleep(Duration::from_millis(20)));
+    assert_eq!(pool.imap(square, slow).unwrap().count(), 10);
     let insights = pool.insights();
     assert!(insights.warning().unwrap().contains("waited"), "{insights}");
     assert!(insights.to_string().contains("warning: "));
