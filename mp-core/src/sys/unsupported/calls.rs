@@ -81,7 +81,6 @@ pub mod io {
         pub const ADDRINUSE: Self = Self(98);
         pub const AGAIN: Self = Self(11);
         pub const BADF: Self = Self(9);
-        pub const MFILE: Self = Self(24);
         pub const CHILD: Self = Self(10);
         pub const CONNREFUSED: Self = Self(111);
         pub const CONNRESET: Self = Self(104);
