@@ -8,7 +8,7 @@ use std::{fmt, fs, marker::PhantomData, time::Instant};
 
 use crate::{
     os,
-    sync::{AtomicU64, Ordering, RobustMutex},
+    sync::{AtomicU64, Ordering, RobustMutex, fence},
     sys::{
         map::shared_struct,
         outcome::{Acquired, Held, Refused},
@@ -109,6 +109,14 @@ impl Gate {
                 }
                 Err(refused) => refused == Refused::Deadlock,
             }
+    }
+
+    /// Whether nobody holds it, nor has died holding it. If so, what its last holder has done is done.
+    pub(crate) fn is_free(&self) -> bool {
+        let free = matches!(self.mutex.held(), Held::No);
+        // Its release is what was read.
+        fence(Ordering::Acquire);
+        free
     }
 
     /// Who holds it at this moment, without taking it: what the kernel itself goes by.

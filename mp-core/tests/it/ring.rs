@@ -6,10 +6,11 @@ use std::{
 };
 
 use mp_core::{
-    kill_points::{Point, arm, asleep_at_a_death, mutate, until_all_are},
+    kill_points::{Point, arm, arm_stop, asleep_at_a_death, mutate, until_all_are},
     shared::{GetError, PutError, Ring, RingOptions, Wake},
     spawn, test_init,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 fn put(ring: &Ring, bytes: &[u8]) -> Result<(), PutError> {
     ring.put(bytes, 0, None, Wake::Word, || Ok(()))
@@ -101,6 +102,52 @@ fn put_and_get_behind_a_backlog() {
         if round > 1 {
             assert!(kilobytes_shared() >= 12 << 10, "{} kB in round {round}", kilobytes_shared());
         }
+    }
+}
+
+/// So large that the segment does not keep its pages.
+const PAGES: usize = 40 << 20;
+
+/// Gets until the end, with a stop on the way; whether each message is as it was put, and the memory that is left at the end.
+fn drain_with_a_stop(ring: Ring, point: Point) -> (Vec<bool>, u64) {
+    arm_stop(point, 1);
+    let mut whole = Vec::new();
+    while let Ok(bytes) = get(&ring) {
+        whole.push(bytes == message(whole.len() as u64, bytes.len()));
+    }
+    (whole, kilobytes_shared())
+}
+
+#[test]
+fn one_stopped_while_it_gives_pages_back_holds_no_producer_up() {
+    test_init!();
+    for (point, dies) in [Point::Noted, Point::Released].into_iter().flat_map(|p| [(p, false), (p, true)]) {
+        let ring = Ring::create(RingOptions::default()).unwrap();
+        let consumer = spawn(drain_with_a_stop, (ring.clone(), point)).unwrap();
+        let put = |number, len| {
+            let deadline = Some(Instant::now() + Duration::from_secs(20));
+            ring.put(&message(number, len), 0, deadline, Wake::Word, || Ok(())).unwrap();
+        };
+        put(0, PAGES);
+        until_all_are('T', consumer.pid());
+        put(1, PAGES);
+        put(2, 100);
+        put(3, PAGES);
+        ring.close(Wake::Word).unwrap();
+        if dies {
+            consumer.kill().unwrap();
+            assert!(consumer.join().is_err());
+            for number in 1..4 {
+                let got = get(&ring).unwrap();
+                assert!(got == message(number, got.len()), "{point:?}: {number}");
+            }
+        } else {
+            kill_process(Pid::from_raw(consumer.pid().cast_signed()).unwrap(), Signal::CONT).unwrap();
+            let (whole, kilobytes) = consumer.join().unwrap();
+            assert_eq!(whole, [true; 4], "{point:?}");
+            assert!(kilobytes < 4 << 10, "{point:?}: {kilobytes} kB");
+        }
+        assert!(matches!(try_get(&ring), Err(GetError::Closed)));
     }
 }
 

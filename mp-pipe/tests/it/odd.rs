@@ -210,14 +210,12 @@ fn a_stopped_receiver_lets_a_sender_time_out() {
     assert_eq!(child.join().unwrap(), sent);
 }
 
-/// The receiver is stopped while it gives memory back, which it does under the senders' gate.
 #[test]
-fn a_receiver_stopped_inside_the_gate_lets_a_sender_time_out_and_go() {
+fn a_receiver_stopped_while_it_gives_memory_back_holds_no_sender_up() {
     test_init!();
-    fn drain(receiver: Receiver<()>) -> (usize, bool) {
+    fn drain(receiver: Receiver<()>) -> Vec<usize> {
         arm_stop(Point::Noted, 1);
-        let first = receiver.recv_bytes().unwrap().len();
-        (first, matches!(receiver.recv_bytes(), Err(RecvError::Disconnected)))
+        std::iter::from_fn(|| receiver.recv_bytes().ok()).map(|bytes| bytes.len()).collect()
     }
     const LARGE: usize = 40 << 20;
     let (receiver, sender) = simplex::<()>().unwrap();
@@ -225,12 +223,11 @@ fn a_receiver_stopped_inside_the_gate_lets_a_sender_time_out_and_go() {
     let large = vec![1; LARGE];
     sender.send_bytes(&large).unwrap();
     until_all_are('T', child.pid());
-    let outcome = sender.send_bytes_timeout(&large, Duration::from_millis(10));
-    assert!(matches!(outcome, Err(SendError::Full)));
-    assert!(matches!(sender.try_send_bytes(&[1]), Err(SendError::Full)));
+    sender.send_bytes_timeout(&large, Duration::from_secs(20)).unwrap();
+    sender.try_send_bytes(&[1]).unwrap();
     drop(sender);
     pidfd_send_signal(child.as_fd(), Signal::CONT).unwrap();
-    assert_eq!(child.join().unwrap(), (LARGE, true));
+    assert_eq!(child.join().unwrap(), [LARGE, LARGE, 1]);
 }
 
 #[test]

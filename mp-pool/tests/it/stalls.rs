@@ -12,8 +12,9 @@ use mp_lock::{Event, RawValue};
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_bytes::ByteBuf;
 
-use crate::helpers::{all_end_within, watch_all};
+use crate::helpers::{all_end_within, ends, watch_all};
 
 const LONG: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -377,4 +378,44 @@ fn stops_at(point: Point) {
     }
     assert!(over <= 1, "{point:?}: {over}");
     assert_eq!(pool.insights().total().restarts, 1, "{point:?}");
+}
+
+/// Its worker is stopped while it gives back the memory in which an argument came; the pool goes on, and ends.
+#[test]
+fn a_worker_stopped_while_it_gives_memory_back_holds_nobody_up() {
+    test_init!();
+    let points = [Point::Noted, Point::Released];
+    thread::scope(|scope| {
+        points.map(|point| scope.spawn(move || ends(move || gives_memory_back(point)))).map(drop)
+    });
+}
+
+fn gives_memory_back(point: Point) {
+    const LARGE: usize = 40 << 20;
+    let pool = Pool::with_workers(1).unwrap();
+    // Enough to take in so much on a busy machine.
+    let call = || pool.call().timeout(10 * LIMIT).grace(Duration::ZERO);
+    let given = Event::new().unwrap();
+    let arm = |point: Point, given: Event| {
+        given.wait();
+        arm_stop(point, 1);
+        std::process::id()
+    };
+    let armed = pool.apply_async(arm, (point, given.clone())).unwrap();
+    // It is not taken in while it comes, so that the ring grows to where pages are given back.
+    let large = call().apply_async(|bytes: ByteBuf| bytes.len(), (ByteBuf::from(vec![7; LARGE]),)).unwrap();
+    given.set().unwrap();
+    until_all_are('T', armed.get().unwrap());
+    let small: Vec<_> = (0..10).map(|x| call().apply_async(|x: u32| x, (x,)).unwrap()).collect();
+    assert_eq!(large.get_timeout(PATIENCE).unwrap(), LARGE, "{point:?}");
+    for (x, small) in (0..).zip(small) {
+        assert_eq!(small.get_timeout(PATIENCE).unwrap(), x, "{point:?}");
+    }
+    assert_eq!(pool.insights().total().restarts, 1, "{point:?}");
+    // And without anybody whose time is over.
+    pool.apply(|point| arm_stop(point, 1), (point,)).unwrap();
+    let front = pool.apply_async(|bytes: ByteBuf| bytes.len(), (ByteBuf::from(vec![7; LARGE]),)).unwrap();
+    let behind: Vec<_> = (0..10).map(|x| pool.apply_async(|x: u32| x, (x,)).unwrap()).collect();
+    pool.terminate();
+    drop((front, behind));
 }

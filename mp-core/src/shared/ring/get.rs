@@ -4,12 +4,14 @@ use std::{io, time::Instant};
 
 use super::{
     Entry, GateGuard, GetError, JUMP, KIND, PLAIN, Ring, TAGGED, Wake, enter,
-    layout::{KEPT, Place, SEGMENTS, SMALL, State, oversized, physical, size_of_segment},
+    layout::{KEPT, Pages, Place, SEGMENTS, SMALL, State, oversized, physical, size_of_segment},
 };
 use crate::{kill_points::kill_point, sync::Ordering};
 
 /// Under one gate not many more bytes than this are got, so that nobody waits for it long.
 const MOST_BYTES: usize = 1024 * 1024;
+/// How often a consumer looks whether the producer that it sees in its gate, which may be about to leave it, has left.
+const LOOKS: u32 = if cfg!(mp_loom) { 1 } else { 20 };
 /// A message larger than this is only believed in if so many bytes have been put.
 const BELIEVED: u64 = 1024 * 1024;
 
@@ -291,25 +293,32 @@ impl Ring {
     /// Gives the pages of a large segment back, if nothing is left in it, and its messages do not need it so large.
     #[cold]
     fn release_drained(&self, _get_gate: GateGuard<'_>, own: State) {
-        let put = &self.header().put;
+        let header = self.header();
+        let put = &header.put;
         let segment = own.place.segment;
         if size_of_segment(segment) <= KEPT && !oversized(segment, put.most.load(Ordering::Relaxed)) {
             return;
         }
-        // With both gates nobody is writing, and what is not between the two positions is garbage.
-        if let Ok(_put_gate) = put.gate.try_lock()
-            && put.rung.load(Ordering::Relaxed) == 0
-            && let Ok(state) = put.observe()
-            && state.place == own.place
-        {
-            // Producers must not go on where there are no pages.
-            put.seen.store(own);
-            put.backed.store(own.place.pack(), Ordering::Relaxed);
-            put.reserved.store(own.place.pack(), Ordering::Relaxed);
-            kill_point!(Noted);
+        // It takes long, and producers must not wait for one that is stopped over it: they are told, instead of kept out of
+        // their gate. Whoever takes that from now on does not write here, as long as nothing was put.
+        header.note_pages(own.items, Pages::Leave);
+        kill_point!(Noted);
+        let mut looks = 0..LOOKS;
+        let free = looks.any(|look| {
+            if look > 0 {
+                std::thread::yield_now();
+            }
+            put.gate.is_free()
+        });
+        // So nobody writes here if nothing was put, and what is not between the two positions is garbage.
+        let still = |state: State| state.items == own.items && state.place == own.place;
+        if free && put.rung.load(Ordering::Relaxed) == 0 && put.observe().is_ok_and(still) {
             // Failure costs memory until the next time, nothing else.
             let _ = self.ground.window(segment).and_then(|window| window.release_except(physical(own.place)));
             kill_point!(Released);
+            header.note_pages(own.items, Pages::Gone);
+        } else {
+            header.note_pages(own.items, Pages::Stay);
         }
     }
 

@@ -87,6 +87,36 @@ shared_struct! {
         pub(super) abandoned: AtomicU64,
         /// 1: never more than one segment, unless a message does not fit into it.
         pub(super) bounded: AtomicU64,
+        /// See [`Pages`]; after how many messages, and what, by whoever holds the consumers' gate.
+        drained: AtomicU64,
+    }
+}
+
+/// What becomes of the pages of a large segment in which everything was got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    Stay,
+    /// A consumer is about to give them back, or has died over it: not to be written, but for the place at which both
+    /// sides stand.
+    Leave,
+    /// They were given back.
+    Gone,
+}
+
+impl Header {
+    /// Says what becomes of the pages where the ring is empty after so many messages in all.
+    pub(super) fn note_pages(&self, items: u64, pages: Pages) {
+        self.drained.store(items << NOTE_BITS | pages as u64, Ordering::Release);
+        // With the other one: either a producer sees this, or whoever has said it sees that producer in its gate.
+        fence(Ordering::SeqCst);
+    }
+
+    /// What was said so when there were as many messages; for whoever has taken the producers' gate before.
+    pub(super) fn pages(&self, items: u64) -> Pages {
+        fence(Ordering::SeqCst);
+        let word = self.drained.load(Ordering::Acquire);
+        let said = |pages: &Pages| word == items << NOTE_BITS | *pages as u64;
+        [Pages::Leave, Pages::Gone].into_iter().find(said).unwrap_or(Pages::Stay)
     }
 }
 
@@ -260,8 +290,14 @@ pub(super) fn oversized(segment: usize, most: u64) -> bool {
 
 /// The segment to begin with, when no other is in use than the one left, for records of up to `need` bytes.
 pub(super) fn first_segment(need: u64) -> Option<usize> {
+    first_segment_except(SEGMENTS, need)
+}
+
+/// As [`first_segment`], but not `except`.
+pub(super) fn first_segment_except(except: usize, need: u64) -> Option<usize> {
     let fits = |segment: &usize| size_of_segment(*segment) >= need.saturating_add(RESERVE);
-    (0..SEGMENTS).find(|segment| roomy(*segment, need)).or_else(|| (0..SEGMENTS).find(fits))
+    let others = || (0..SEGMENTS).filter(|segment| *segment != except);
+    others().find(|segment| roomy(*segment, need)).or_else(|| others().find(fits))
 }
 
 /// The segment in which to go on, when those between `get` and `put` are in use; `None` if there is none that is large

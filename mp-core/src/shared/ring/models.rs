@@ -212,6 +212,57 @@ fn pieces_are_got_in_order_by_one_who_does_not_wait_for_all() {
     });
 }
 
+/// A ring that is in a segment whose pages are given back when its one message was got.
+fn grown() -> Ring {
+    let ring = ring(RingOptions::default());
+    put(&ring, 1).unwrap();
+    put(&ring, 2).unwrap();
+    assert_eq!(get(&ring), Some(1));
+    ring
+}
+
+#[test]
+fn pages_are_given_back_while_others_put() {
+    explore(|| {
+        let ring = grown();
+        let mut processes = Processes::default();
+        let r = ring.clone();
+        processes.start(move || {
+            for value in 3..=4 {
+                put(&r, value).unwrap();
+            }
+        });
+        for value in 2..=4 {
+            assert_eq!(get(&ring), Some(value));
+        }
+        processes.end(|| assert_eq!(ring.len(), 0));
+    });
+}
+
+/// Nobody waits for the one that gives them back: in the model, where time does not help, one that is not there any more.
+#[test]
+fn one_who_gives_pages_back_may_die() {
+    for point in [Point::Noted, Point::Released] {
+        explore_within(2, move || {
+            let ring = grown();
+            let mut processes = Processes::default();
+            let r = ring.clone();
+            processes.start_to_die(point, 1, move || {
+                get(&r);
+            });
+            let r = ring.clone();
+            processes.start(move || {
+                put(&r, 30).unwrap();
+                r.close(Wake::Word).unwrap();
+            });
+            let sum = AtomicU64::new(0);
+            drain(&ring, &sum);
+            // The other one has got one at most.
+            processes.end(|| assert!(matches!(sum.load(Ordering::Relaxed), 2 | 30 | 32)));
+        });
+    }
+}
+
 struct Plainly;
 
 impl super::Taking for Plainly {

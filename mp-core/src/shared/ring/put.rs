@@ -1,16 +1,16 @@
 //! The producers' side.
 
+mod room;
+
 use std::{
     io,
     time::{Duration, Instant},
 };
 
+use self::room::{Room, wraps};
 use super::{
-    Batch, Entry, JUMP, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake, enter,
-    layout::{
-        KEPT, Place, RESERVE, RESERVED, SMALL, State, first_segment, larger_segment, oversized, physical,
-        size_of_segment, used,
-    },
+    Batch, Entry, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake, enter,
+    layout::{KEPT, Place, RESERVE, RESERVED, SMALL, State, physical, size_of_segment},
 };
 use crate::{
     kill_points::kill_point,
@@ -19,13 +19,6 @@ use crate::{
 
 /// How long a producer waits for room before it looks whether the ring was closed by one that died over it.
 const SLICE: Duration = Duration::from_millis(100);
-
-/// Where a record goes.
-struct Room {
-    place: Place,
-    /// Into another segment than before.
-    fresh: bool,
-}
 
 impl Ring {
     /// Puts `message`, waiting for room until `deadline` (`None`: for ever; passed: not at all).
@@ -241,87 +234,6 @@ impl Ring {
         Ok(items)
     }
 
-    /// Whether `items` more messages of `need` bytes in all may follow at `own`, as far as `theirs` tells.
-    #[inline]
-    fn admits(&self, own: State, theirs: State, items: u64, need: u64) -> bool {
-        self.within_limits(own, theirs, items, need)
-            && used(own.place, theirs.place).is_some_and(|used| {
-                used.saturating_add(need).saturating_add(RESERVE) <= size_of_segment(own.place.segment)
-            })
-    }
-
-    #[inline]
-    fn within_limits(&self, own: State, theirs: State, items: u64, need: u64) -> bool {
-        let header = self.header();
-        let max_items = header.max_items.load(Ordering::Relaxed);
-        let max_bytes = header.max_bytes.load(Ordering::Relaxed);
-        let queued = own.ahead_of(theirs.items);
-        let bytes = own.bytes.wrapping_sub(theirs.bytes).saturating_add(need);
-        (max_items == 0 || queued.saturating_add(items) <= max_items)
-            && (max_bytes == 0 || bytes <= max_bytes || queued == 0 && items == 1)
-    }
-
-    /// Where a record of `need` bytes goes, a piece of `whole`; `None` if it must wait.
-    #[inline]
-    fn find_room(&self, own: State, need: u64, whole: u64) -> Result<Option<Room>, PutError> {
-        // Judged by what was last seen of the consumers, and only if that is not enough, by what they do now.
-        let seen = self.header().put.seen.load()?;
-        let stay = Room { place: own.place, fresh: false };
-        if self.admits(own, seen, 1, need)
-            && (size_of_segment(own.place.segment) <= SMALL
-                || own.ahead_of(seen.items) != 0 && !wraps(own.place, need))
-        {
-            return Ok(Some(stay));
-        }
-        self.look_for_room(own, need, whole)
-    }
-
-    /// As [`Ring::find_room`], by what the consumers do now; leaves a jump if the record goes to another segment.
-    #[cold]
-    fn look_for_room(&self, own: State, need: u64, whole: u64) -> Result<Option<Room>, PutError> {
-        let header = self.header();
-        let theirs = header.get.observe()?;
-        header.put.seen.store(theirs);
-        if !self.within_limits(own, theirs, 1, need) {
-            return Ok(None);
-        }
-        let here = own.place.segment;
-        let empty = own.ahead_of(theirs.items) == 0;
-        let most = header.put.most.load(Ordering::Relaxed).max(whole);
-        let next = if !self.admits(own, theirs, 1, need) {
-            if empty {
-                // Only the place of the jump is in use.
-                let none = "a message is larger than any segment";
-                first_segment(whole).ok_or(PutError::Memory(RegionError::Corrupt(none)))?
-            } else if header.bounded.load(Ordering::Relaxed) != 0 {
-                return Ok(None);
-            } else {
-                let larger = |need| larger_segment(here, theirs.place.segment, need);
-                match larger(whole).or_else(|| larger(need)) {
-                    Some(next) => next,
-                    None => return Ok(None),
-                }
-            }
-        } else if oversized(here, most) && theirs.place.segment == here {
-            // A backlog has made it so large. It is over, or has been small for a whole lap.
-            let backlog = used(own.place, theirs.place).unwrap_or(u64::MAX);
-            match first_segment(most.max(backlog)) {
-                Some(next) if empty || wraps(own.place, need) && next < here => next,
-                _ => here,
-            }
-        } else {
-            here
-        };
-        if next == here {
-            return Ok(Some(Room { place: own.place, fresh: false }));
-        }
-        // Mapped before the jump says that it can be.
-        self.ground.window(next).map_err(PutError::Memory)?;
-        self.write_word(own.place, JUMP << KIND | next as u64)?;
-        kill_point!(Jumped);
-        Ok(Some(Room { place: Place { segment: next, offset: 0 }, fresh: true }))
-    }
-
     /// Sees to it that there are pages for `need` bytes.
     #[inline]
     fn prepare(&self, room: Room, need: u64, whole: u64) -> Result<Place, PutError> {
@@ -397,10 +309,4 @@ impl Ring {
             Err(PutError::Corrupt)
         }
     }
-}
-
-/// Whether a record of `need` bytes goes beyond the end of its segment, and on at its beginning.
-#[inline]
-fn wraps(place: Place, need: u64) -> bool {
-    physical(place) as u64 + need > size_of_segment(place.segment)
 }
