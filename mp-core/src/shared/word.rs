@@ -175,6 +175,10 @@ impl Word {
 
     #[inline]
     fn note_cpu(&self) {
+        // The models know no CPUs, and each store is a step more.
+        if cfg!(mp_loom) {
+            return;
+        }
         // Also if it is the same: a look first would fetch the cache line once more than the change that follows.
         self.cpu.store(aside::place(futex::current_cpu()), Ordering::Relaxed);
     }
