@@ -226,13 +226,19 @@ fn a_handle_is_a_future_and_wakes_its_task() {
     assert!(matches!(result, Err(Error::Task(TaskError::WorkerDied { .. }))));
 }
 
+/// Has one worker be at a task until that is cancelled.
+fn occupy(pool: &Pool) -> Handle<String> {
+    let begun = Event::new().unwrap();
+    let blocker = pool.call().grace(LONG).apply_async(careful, (begun.clone(),)).unwrap();
+    begun.wait();
+    blocker
+}
+
 #[test]
 fn queued_tasks_are_cancelled_without_being_begun() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
-    let begun = Event::new().unwrap();
-    let blocker = pool.call().grace(LONG).apply_async(careful, (begun.clone(),)).unwrap();
-    begun.wait();
+    let blocker = occupy(&pool);
     let handle = pool.map_async(square, 0..100).unwrap();
     handle.cancel();
     // It is the blocker that runs: what is cancelled need not wait for it.
@@ -247,9 +253,7 @@ fn queued_tasks_are_cancelled_without_being_begun() {
 fn of_many_calls_in_line_exactly_those_end_that_are_cancelled() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
-    let begun = Event::new().unwrap();
-    let blocker = pool.call().grace(LONG).apply_async(careful, (begun.clone(),)).unwrap();
-    begun.wait();
+    let blocker = occupy(&pool);
     // Of one span and of several, of which some are with the worker.
     let call =
         |tasks: u64| pool.call().chunk_size(1.try_into().unwrap()).map_async(square, 0..tasks).unwrap();
@@ -273,9 +277,7 @@ fn of_many_calls_in_line_exactly_those_end_that_are_cancelled() {
 fn many_calls_of_several_spans_are_cancelled_as_fast_as_they_were_submitted() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
-    let begun = Event::new().unwrap();
-    let blocker = pool.call().grace(LONG).apply_async(careful, (begun.clone(),)).unwrap();
-    begun.wait();
+    let blocker = occupy(&pool);
     let start = Instant::now();
     // What cannot be encoded is cut out: two spans each.
     let call = |_| pool.map_async(|item: OnlyEven| item.0, [0, 1, 2].map(OnlyEven)).unwrap();

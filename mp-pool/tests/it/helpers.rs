@@ -49,6 +49,13 @@ pub fn all_end_within(workers: &[OwnedFd], time: Duration) -> bool {
     workers.iter().all(|worker| ends_within(worker, time))
 }
 
+/// What the kernel says of this process under this name, in KiB.
+pub fn kibibytes(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 /// Cannot be encoded if it is odd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct OnlyEven(pub u64);

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use crate::{
     common::{End, ends_within, pipe, program, read_line, tell, text, watch},
-    helpers::{ReadsEven, all_end_within, pids, square, watch_all},
+    helpers::{ReadsEven, all_end_within, kibibytes, pids, square, watch_all},
 };
 
 fn kill_this_worker() {
@@ -125,14 +125,12 @@ fn kf5_a_failing_initializer_is_one_error_with_its_cause() {
     }
 }
 
-/// By how many MiB this process grew at most while it mapped far more than that, one item after another.
 /// The most memory that this process had so far, in MiB.
 fn largest() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    kibibytes("VmHWM") / 1024
 }
 
+/// By how many MiB this process grew at most while it mapped far more than that, one item after another.
 fn map_half_a_gibibyte_lazily() -> u64 {
     let pool = Pool::with_workers(2).unwrap();
     pool.map(square, 0..100).unwrap();

@@ -6,7 +6,7 @@ use mp_core::transfer::Fd;
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::helpers::{ends, square};
+use crate::helpers::{ends, kibibytes, square};
 
 /// Lowers a limit of this process.
 fn limit(resource: Resource, to: u64) {
@@ -16,10 +16,7 @@ fn limit(resource: Resource, to: u64) {
 
 /// Leaves this process so much more address space than it has.
 fn leave_memory(bytes: u64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
-    let size = line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10;
-    limit(Resource::As, size + bytes);
+    limit(Resource::As, (kibibytes("VmSize") << 10) + bytes);
 }
 
 /// Leaves this process so many more descriptors than it has.
