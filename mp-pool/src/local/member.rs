@@ -1,5 +1,7 @@
 //! One worker process, as the pool sees it.
 
+mod stall;
+
 use std::{
     borrow::Cow,
     collections::VecDeque,
@@ -14,6 +16,7 @@ use mp_core::{
     transfer::{self, Handle},
 };
 
+use self::stall::Sight;
 use super::{
     desk::{self, Desk, Item, PLACES, Step},
     link::{Begin, Link, Next},
@@ -32,8 +35,6 @@ const AHEAD: Duration = Duration::from_micros(200);
 const FEWEST: usize = 2;
 /// And with more bytes than this no more than that: to take them in takes time, too, and the ring must have room for them.
 const ENOUGH_BYTES: usize = 1 << 20;
-/// What a worker is about to begin is left to it for so long.
-const SOON: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -69,10 +70,7 @@ pub(crate) struct Member {
     pub(crate) idle_since: Instant,
     contexts: VecDeque<u32>,
     killed: Option<Killed>,
-    /// What was to be seen of it when it was looked at, and when it was first seen like that.
-    seen: Option<(Trail, Instant)>,
-    /// It was seen to take no step for a while.
-    stalls: bool,
+    sight: Sight,
     /// It may sleep beside what it was given.
     to_wake: bool,
     /// How long a chunk takes, in nanoseconds; 0 before the first.
@@ -94,15 +92,6 @@ enum Killed {
     Unheard,
 }
 
-/// What changes with every step that a worker takes at its chunks, while it is at none of their items.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Trail {
-    at: Option<Item>,
-    front: Ticket,
-    unclaimed: u32,
-    answers: u32,
-}
-
 #[derive(Debug)]
 struct Held {
     ticket: Ticket,
@@ -110,13 +99,6 @@ struct Held {
     bytes: usize,
     /// How long it has been at work so far.
     nanoseconds: u64,
-}
-
-/// Whether a process was stopped by a signal; without `/proc` none is.
-fn is_stopped(pid: u32) -> bool {
-    // The name, in brackets, may be anything.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
 }
 
 impl Member {
@@ -137,8 +119,7 @@ impl Member {
             idle_since: Instant::now(),
             contexts: VecDeque::new(),
             killed: None,
-            seen: None,
-            stalls: false,
+            sight: Sight::default(),
             to_wake: false,
             pace: 0,
             started,
@@ -275,7 +256,7 @@ impl Member {
     /// Notes an answer; whether it is one to something that this worker holds.
     pub(crate) fn note(&mut self, part: &Part) -> bool {
         let Some(at) = self.held.iter().position(|held| held.ticket == part.ticket) else { return false };
-        self.stalls = false;
+        self.sight.stalls = false;
         self.held[at].nanoseconds += part.nanoseconds;
         self.work.tasks += u64::from(part.len);
         self.work.busy += Duration::from_nanos(part.nanoseconds);
@@ -307,7 +288,7 @@ impl Member {
     pub(crate) fn spare(&self) -> impl Iterator<Item = (Ticket, u32, bool)> {
         let ready = self.was_ready();
         self.unclaimed().enumerate().filter_map(move |(position, chunk)| {
-            let about_to_begin = position == 0 && !chunk.2 && ready && !self.stalls;
+            let about_to_begin = position == 0 && !chunk.2 && ready && !self.sight.stalls;
             (!about_to_begin && chunk.1 > 0).then_some(chunk)
         })
     }
@@ -316,27 +297,6 @@ impl Member {
         let taken = self.desk.take_back(self.place(ticket)?, keep);
         self.given -= u64::from(taken.end - taken.start);
         Some(taken)
-    }
-
-    /// What it holds, and for how long it was seen to take no step, if it should be at work and is not.
-    pub(crate) fn stall(&mut self, now: Instant) -> Option<(Vec<Ticket>, Duration)> {
-        let at = self.desk.at();
-        let front = self.held.front().filter(|_| !self.ended)?;
-        // An initializer may take as long as it likes, but not stand still.
-        let at_work = at.is_some_and(|at| self.place(at.ticket).is_some());
-        if at_work || !self.was_ready() && !is_stopped(self.who.pid) {
-            (self.seen, self.stalls) = (None, false);
-            return None;
-        }
-        let (unclaimed, _) = self.desk.unclaimed(front.place);
-        let trail = Trail { at, front: front.ticket, unclaimed, answers: self.link.arrived() };
-        let since = match self.seen {
-            Some((seen, since)) if seen == trail => since,
-            _ => self.seen.insert((trail, now)).1,
-        };
-        let still = now.saturating_duration_since(since);
-        self.stalls = still >= SOON;
-        Some((self.held.iter().map(|held| held.ticket).collect(), still))
     }
 
     pub(crate) fn at_since(&self) -> Option<(Item, Duration)> {

@@ -3,6 +3,7 @@
 //! The worker itself knows no types. What runs a chunk is one function for each type of task, named in the chunk by its place in
 //! the image.
 
+mod report;
 mod run;
 
 use std::{
