@@ -47,9 +47,9 @@ impl<L: FnMut(usize, &[u8]) -> bool> Flavor for Append<'_, L> {
         }
         self.reserve(bytes.len())?;
         match bytes.len() {
-            // Floats, most likely, whose length is known here: one store.
+            // Floats, or integers in their place, whose length is known here: one store.
             4 | 8 | 16.. => self.buffer.extend_from_slice(bytes),
-            // An integer, most likely, just written byte by byte: to read that in one piece makes the CPU wait.
+            // A length or a short integer, most likely, just written byte by byte: to read that in one piece makes the CPU wait.
             _ => bytes.iter().for_each(|byte| self.buffer.push(*byte)),
         }
         Ok(())

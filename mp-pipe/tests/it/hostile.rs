@@ -20,13 +20,11 @@ use serde::Serialize;
 
 use crate::soak::pairs::Random;
 
-/// The ring and the socket of one half of a connection, as they travel.
-fn parts(half: &impl Serialize) -> (Ring, OwnedFd) {
-    let parcel = encode(half).unwrap();
+/// The ring and the socket of a sender, as they travel.
+fn parts(sender: &impl Serialize) -> (Ring, OwnedFd) {
+    let parcel = encode(sender).unwrap();
     let fds = parcel.handles.into_iter().map(|handle| handle.into_fd().unwrap()).collect();
-    // A receiver has a list of handles behind these two.
-    let bytes = parcel.bytes.strip_suffix(&[0]).filter(|_| parcel.bytes.len() > 4).unwrap_or(&parcel.bytes);
-    let (ring, socket): (Ring, Fd<OwnedFd>) = decode(bytes, fds).unwrap();
+    let (ring, socket): (Ring, Fd<OwnedFd>) = decode(&parcel.bytes, fds).unwrap();
     (ring, socket.0)
 }
 

@@ -172,7 +172,7 @@ fn cn5_a_message_that_lacks_its_file_is_an_error() {
     )
     .unwrap();
     // The index of a handle, and no handle.
-    conn.send_bytes(&[0]).unwrap();
+    conn.send_bytes(&0_u32.to_le_bytes()).unwrap();
     let error = child.join().unwrap().unwrap_err();
     assert!(error.contains("carries no handle"), "{error}");
 }

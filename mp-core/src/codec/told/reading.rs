@@ -29,6 +29,33 @@ macro_rules! hand_visitor_on {
     };
 }
 
+/// Integers that were written as floats of the same bytes.
+macro_rules! whole {
+    ($($name:ident, $visit:ident($int:ty) as $float_name:ident, $float_visit:ident($float:ty);)*) => {
+        $(
+            #[inline]
+            fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+                struct Whole<V>(V);
+
+                impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
+                    type Value = V::Value;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        self.0.expecting(f)
+                    }
+
+                    #[inline]
+                    fn $float_visit<E: de::Error>(self, value: $float) -> Result<V::Value, E> {
+                        self.0.$visit(<$int>::from_ne_bytes(value.to_ne_bytes()))
+                    }
+                }
+
+                self.0.$float_name(Whole(Telling(visitor))).map_err(Told)
+            }
+        )*
+    };
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Telling<D> {
     type Error = Told<D::Error>;
 
@@ -37,13 +64,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Telling<D> {
         deserialize_bool();
         deserialize_i8();
         deserialize_i16();
-        deserialize_i32();
-        deserialize_i64();
         deserialize_i128();
         deserialize_u8();
         deserialize_u16();
-        deserialize_u32();
-        deserialize_u64();
         deserialize_u128();
         deserialize_f32();
         deserialize_f64();
@@ -64,6 +87,13 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Telling<D> {
         deserialize_enum(name: Name, variants: &'static [Name]);
         deserialize_identifier();
         deserialize_ignored_any();
+    }
+
+    whole! {
+        deserialize_i32, visit_i32(i32) as deserialize_f32, visit_f32(f32);
+        deserialize_u32, visit_u32(u32) as deserialize_f32, visit_f32(f32);
+        deserialize_i64, visit_i64(i64) as deserialize_f64, visit_f64(f64);
+        deserialize_u64, visit_u64(u64) as deserialize_f64, visit_f64(f64);
     }
 
     #[inline]
