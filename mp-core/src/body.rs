@@ -9,6 +9,7 @@ use crate::{
         fs::{Mode, OFlags},
         process::Signal,
     },
+    own::Own,
     panics::catch_panic,
     reaper, role,
     sys::{self, image::Fingerprint},
@@ -93,6 +94,7 @@ fn prepare(image: &Fingerprint, call: Call, fds: Vec<OwnedFd>) -> Result<Prepare
 
 /// Runs the call, reports, and returns the exit code.
 fn run(wire: &Wire, trampoline: Trampoline, bytes: Bytes, fds: Vec<OwnedFd>) -> i32 {
+    let wire = Own::new(wire);
     let (report, fds, code) = match catch_panic(|| trampoline(bytes, fds)) {
         Ok(Ok(result)) => match Payload::pack(result) {
             Ok((payload, fds)) => (Report::Returned(payload), fds, 0),

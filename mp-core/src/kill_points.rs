@@ -305,12 +305,13 @@ pub fn forbid_system_calls() -> std::io::Result<()> {
     crate::sys::process::forbid_system_calls()
 }
 
-/// Forks a process that goes on from here, as a task may that knows no better; whether this is the fork.
+/// Forks a process that goes on from here, as code may that knows no better, and waits for its end: its exit code, or -1 if it
+/// has none; `None` in the fork.
 ///
 /// # Errors
 /// What the kernel says.
 #[cfg(feature = "kill-points")]
-pub fn fork_here() -> std::io::Result<bool> {
+pub fn fork_here() -> std::io::Result<Option<i32>> {
     crate::sys::fork::fork_here()
 }
 

@@ -163,6 +163,7 @@ mod limits;
 #[cfg(mp_loom)]
 #[doc(hidden)]
 pub use sync::model;
+mod own;
 mod panics;
 mod process;
 mod reaper;
@@ -184,6 +185,8 @@ pub use current::{
 #[doc(hidden)]
 pub use error::advice;
 pub use error::{ExitStatus, JoinError, PanicReport, Refusal, StartError};
+#[doc(hidden)]
+pub use own::{Own, run_foreign};
 pub use panics::catch_panic;
 pub use process::{Process, Stream, spawn};
 pub use role::init;

@@ -6,7 +6,7 @@
 use std::{cell::Cell, ops::Range, sync::Arc};
 
 use mp_core::{
-    catch_panic,
+    run_foreign,
     transfer::{self, Handle},
 };
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub(crate) fn encode<T: Serialize>(first: usize, items: &[T]) -> Encoded {
     let mut handles = Vec::new();
     let mut long = Vec::new();
     let full = Cell::new(false);
-    let outcome = catch_panic(|| {
+    let outcome = run_foreign(|| {
         let items = items.iter().take_while(|_| !full.get());
         let note_long = |at: usize, run: &[u8]| {
             long.push(at..at + run.len());

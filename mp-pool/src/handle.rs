@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::catch_panic;
+use mp_core::run_foreign;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::{
@@ -97,7 +97,7 @@ impl<T> Shared<T> {
         let mut state = self.state.lock();
         if matches!(state.value, Value::Encoded) {
             state.value = Value::Out(help::on_behalf_of(), None);
-            let result = MutexGuard::unlocked(&mut state, || catch_panic(|| (self.read)(&self.job)));
+            let result = MutexGuard::unlocked(&mut state, || run_foreign(|| (self.read)(&self.job)));
             let failed = |report| Err(io::Error::other(format!("its results {report}")).into());
             state.value = Value::Here(result.unwrap_or_else(failed));
             // A task that polls is told by `show`: nobody else can have decoded it meanwhile.
@@ -145,12 +145,12 @@ impl<T> Shared<T> {
         let lent = Value::Out(help::on_behalf_of(), Some(state.value.is_success()));
         let Some(result) = state.value.replace(lent) else { return };
         while let Some(look) = state.looks.pop_front() {
-            let _ = MutexGuard::unlocked(state, || catch_panic(|| look(result.as_ref())));
+            let _ = MutexGuard::unlocked(state, || run_foreign(|| look(result.as_ref())));
         }
         state.value = Value::Here(result);
         self.back.notify_all();
         if let Some(waker) = self.job.watch_for_task(None) {
-            let _ = MutexGuard::unlocked(state, || catch_panic(|| waker.wake()));
+            let _ = MutexGuard::unlocked(state, || run_foreign(|| waker.wake()));
         }
     }
 }

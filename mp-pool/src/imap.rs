@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::catch_panic;
+use mp_core::run_foreign;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -110,7 +110,7 @@ where
         while items.len() < self.chunk
             && let Some(input) = &mut self.input
         {
-            match catch_panic(|| input.next()) {
+            match run_foreign(|| input.next()) {
                 Ok(Some(item)) => items.push(item),
                 Ok(None) => self.input = None,
                 Err(report) => {

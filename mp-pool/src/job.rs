@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use mp_core::{call::Pointer, catch_panic};
+use mp_core::{call::Pointer, run_foreign};
 use parking_lot::Mutex;
 
 pub(crate) use self::ends::{Death, End, Ends};
@@ -221,7 +221,7 @@ impl Job {
             let mut told = self.told.lock();
             let now = self.progress();
             if told.replace(now) != Some(now) {
-                let _ = catch_panic(|| progress(now));
+                let _ = run_foreign(|| progress(now));
             }
         }
     }

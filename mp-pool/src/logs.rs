@@ -8,7 +8,7 @@
 use std::{cell::Cell, time::Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use mp_core::catch_panic;
+use mp_core::run_foreign;
 use mp_pipe::{ChannelError, ChannelReceiver, ChannelSender, RecvError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -136,7 +136,7 @@ impl Collector {
 fn hand_on(receiver: &ChannelReceiver<Message>) {
     loop {
         match receiver.recv() {
-            Ok(Message::Record(line)) => drop(catch_panic(|| line.hand_on())),
+            Ok(Message::Record(line)) => drop(run_foreign(|| line.hand_on())),
             // One record is lost; the next one can be received.
             Err(RecvError::Decode(_) | RecvError::Handles(_)) => {}
             Ok(Message::End) | Err(_) => return,

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use mp_core::catch_panic;
+use mp_core::run_foreign;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 
@@ -114,7 +114,7 @@ impl<R: DeserializeOwned + Send + 'static> Results for Each<R> {
 fn finish<R>(results: Vec<R>, failed: Option<Error>) -> Result<Vec<R>, Error> {
     let Some(error) = failed else { return Ok(results) };
     // Foreign code, of which the error is worth more.
-    let _ = catch_panic(|| drop(results));
+    let _ = run_foreign(|| drop(results));
     Err(error)
 }
 

@@ -55,7 +55,7 @@ impl Trace {
         #[cfg(feature = "tracing")]
         if !self.notes.is_empty() {
             // A subscriber that panics disturbs nothing else.
-            let _ = mp_core::catch_panic(|| self.notes.into_iter().for_each(Note::tell));
+            let _ = mp_core::run_foreign(|| self.notes.into_iter().for_each(Note::tell));
         }
     }
 }

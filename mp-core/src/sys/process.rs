@@ -50,6 +50,12 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Writes to standard error, past all locks: another thread may have held one at the moment of a fork.
+pub(crate) fn say(text: &str) {
+    // SAFETY: the bytes are live; descriptor 2 belongs to nobody, and a closed one is an error that nobody needs.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len() as _) };
+}
+
 /// Has this process ignore SIGINT.
 pub(crate) fn ignore_interrupt() {
     // SAFETY: SIG_IGN is a valid disposition for SIGINT; it replaces one that this program's own code has set, if any.

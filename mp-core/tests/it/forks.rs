@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use mp_core::{ActiveChild, Process, active_children, fork_server_pid, kill_points::fork_and, test_init};
+use mp_core::{
+    ActiveChild, Process, active_children, fork_server_pid,
+    kill_points::{fork_and, fork_here},
+    test_init,
+};
 
 use crate::common::{METHODS, all_children, by, settles};
 
@@ -84,4 +88,21 @@ fn a_fork_knows_who_it_is_and_its_parent_does_still() {
         (),
     );
     child.unwrap().join_timeout(SOON).unwrap();
+}
+
+#[test]
+fn a_fork_that_comes_back_from_the_function_of_a_child_ends_and_answers_nothing() {
+    test_init!();
+    for method in METHODS {
+        let child = by(method).spawn(
+            |name: String| {
+                // The fork has ended when this one goes on.
+                assert!(fork_here().unwrap().is_none_or(|code| code == 1));
+                (name, std::process::id())
+            },
+            ("child".to_owned(),),
+        );
+        let child = child.unwrap();
+        assert_eq!(child.join().unwrap(), ("child".to_owned(), child.pid()));
+    }
 }

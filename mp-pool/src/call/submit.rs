@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mp_core::catch_panic;
+use mp_core::run_foreign;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Call, task::Run};
@@ -61,7 +61,7 @@ impl<C> Call<'_, C> {
         let (mut read, mut size) = (0, FIRST_PIECE);
         loop {
             piece.clear();
-            let panicked = catch_panic(|| piece.extend(input.by_ref().take(size))).err();
+            let panicked = run_foreign(|| piece.extend(input.by_ref().take(size))).err();
             submit_items(engine, &job, read, &piece);
             read += piece.len();
             if let Some(report) = panicked {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use mp_core::catch_panic;
+use mp_core::run_foreign;
 use parking_lot::{Condvar, Mutex};
 
 use super::{Engine, Holder};
@@ -36,7 +36,7 @@ pub(crate) fn runs_callbacks() -> bool {
 
 fn run(callback: Callback) {
     let before = RUNS.replace(true);
-    let _ = catch_panic(callback);
+    let _ = run_foreign(callback);
     RUNS.set(before);
 }
 

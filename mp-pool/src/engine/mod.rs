@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::os::own_pid;
+use mp_core::{Own, os::own_pid};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use self::clerk::{Underway, runs_callbacks};
@@ -40,11 +40,11 @@ const SLICE: Duration = Duration::from_millis(50);
 const BEFORE_SLEEP: u32 = 3;
 
 pub(crate) struct Engine {
-    table: Mutex<Table<Local>>,
+    table: Own<Mutex<Table<Local>>>,
     bell: Bell,
     alarm: Arc<Alarm>,
     /// Whether somebody collects.
-    role: Mutex<Role>,
+    role: Own<Mutex<Role>>,
     /// Somebody's task has ended, or nobody collects any more.
     changed: Condvar,
     /// How many callers wait without collecting.
@@ -81,10 +81,10 @@ impl Engine {
         let alarm = Arc::new(Alarm::new()?);
         let crew = Local::new(Arc::clone(&settings), bell.clone(), Arc::clone(&alarm));
         let engine = Arc::new(Self {
-            table: Mutex::new(Table::new(crew)),
+            table: Own::new(Mutex::new(Table::new(crew))),
             bell,
             alarm,
-            role: Mutex::default(),
+            role: Own::new(Mutex::default()),
             changed: Condvar::new(),
             waiting: AtomicUsize::new(0),
             clerk: Clerk::default(),

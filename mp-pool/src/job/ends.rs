@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mp_core::{ExitStatus, PanicReport, catch_panic, transfer};
+use mp_core::{ExitStatus, PanicReport, run_foreign, transfer};
 use serde::de::DeserializeOwned;
 
 use super::{Job, WorkerName};
@@ -121,7 +121,7 @@ fn read<T: DeserializeOwned>(
     let mut values = Values::new(message.get(PART_HEAD..).unwrap_or_default(), part.bytes, beside);
     let mut at = 0;
     while at < len {
-        let outcome = catch_panic(|| {
+        let outcome = run_foreign(|| {
             while at < len {
                 // The value's own code may panic: then it is this item's fault, and the next is tried.
                 at += 1;

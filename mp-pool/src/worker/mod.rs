@@ -15,13 +15,11 @@ use std::{
 };
 
 use mp_core::{
+    Own,
     call::Pointer,
     catch_panic,
     kill_points::{Point, reach},
-    os::{
-        fd::{AsFd, OwnedFd},
-        own_pid,
-    },
+    os::fd::{AsFd, OwnedFd},
     shared::{GetError, PutError, Wake},
     transfer::{self, Handle},
 };
@@ -88,16 +86,20 @@ pub(crate) struct Setup {
 
 /// What runs a chunk has at hand.
 pub(crate) struct Session {
-    pid: u32,
-    link: Link,
-    desk: Desk,
-    bell: Bell,
+    shared: Own<Shared>,
     resident: Option<u64>,
     contexts: RefCell<VecDeque<Rc<Context>>>,
     /// Nobody listens any more, or cannot be told what is to be said: the end of this process will tell.
     over: Cell<bool>,
     /// Memory for the lengths of results.
     lengths: Cell<Vec<u8>>,
+}
+
+/// By what the pool knows this worker.
+struct Shared {
+    link: Link,
+    desk: Desk,
+    bell: Bell,
 }
 
 /// A context as it came, and as what it is once a task has asked for it.
@@ -132,10 +134,7 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
         help::limit(threads);
     }
     let session = Rc::new(Session {
-        pid: own_pid(),
-        link,
-        desk,
-        bell,
+        shared: Own::new(Shared { link, desk, bell }),
         resident: setup.resident,
         contexts: RefCell::default(),
         over: Cell::new(false),
@@ -167,7 +166,7 @@ impl Session {
     /// Does what the next message says; `None` at the end.
     fn step(self: &Rc<Self>) -> Option<()> {
         let mut message = spare::take();
-        let mut came = match self.link.receive(&mut message) {
+        let mut came = match self.shared.link.receive(&mut message) {
             Ok(came) => came,
             Err(GetError::Closed) => return None,
             Err(error) => {
@@ -207,13 +206,15 @@ impl Session {
 
     fn send(&self, message: &[u8], handles: Vec<Handle>) -> Result<(), PutError> {
         let mut sent = Ok(());
-        link::answer(&self.bell, || sent = self.link.send(&[message], handles, Wake::Word));
+        let Shared { link, bell, .. } = &*self.shared;
+        link::answer(bell, || sent = link.send(&[message], handles, Wake::Word));
         sent
     }
 
     /// Sends a long run of bytes ahead of the answer that it belongs to, straight from where it is; false if that cannot be.
     fn send_ahead(&self, begin: Begin, bytes: &[u8]) -> bool {
-        self.link.send_ahead(begin, bytes, |loud| link::ring_for_a_step(&self.bell, loud)).is_ok()
+        let Shared { link, bell, .. } = &*self.shared;
+        link.send_ahead(begin, bytes, |loud| link::ring_for_a_step(bell, loud)).is_ok()
     }
 
     /// Whether this process has grown beyond its limit.

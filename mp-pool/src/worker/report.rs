@@ -96,8 +96,9 @@ impl<R: Serialize> Report<'_, R> {
         // Where those belong that have gone ahead.
         let mut long = Vec::new();
         let stop = Cell::new(false);
-        let desk = &self.session.desk;
-        let begin = |item| desk.begin(Item { ticket: self.ticket, item, step: Step::Encodes }, self.timed);
+        let shared = &self.session.shared;
+        let begin =
+            |item| shared.desk.begin(Item { ticket: self.ticket, item, step: Step::Encodes }, self.timed);
         begin(self.from);
         let items = results.iter().zip(self.from..).map_while(|(result, item)| {
             if stop.get() || self.singly && item > self.from {
@@ -135,7 +136,7 @@ impl<R: Serialize> Report<'_, R> {
             Ok(Err(error)) => Some(error.to_string()),
             Err(report) => Some(format!("its `Serialize` {report}")),
         };
-        desk.rest();
+        shared.desk.rest();
         if let Some(reason) = failed.filter(|_| sent == 0) {
             return Err(reason);
         }

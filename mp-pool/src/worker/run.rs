@@ -10,7 +10,7 @@ use mp_core::{
     call::{self, Function, Landing, Pointer},
     catch_panic,
     kill_points::{Point, reach},
-    os::{fd::OwnedFd, own_pid},
+    os::fd::OwnedFd,
     transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -109,20 +109,20 @@ impl Work {
         let chunk = &self.chunk;
         let (ticket, place, timed) = (chunk.ticket, chunk.place, chunk.timed);
         let session = Rc::clone(&self.session);
-        let desk = &session.desk;
+        let shared = &session.shared;
         task::begin_chunk(chunk.first);
         let mut pace = Pace::new();
         let mut report =
             Report { session: &session, ticket, timed, singly: false, from: 0, done: Vec::new() };
-        let mut claimed = desk.claim(place, pace.stride, 0..chunk.len);
+        let mut claimed = shared.desk.claim(place, pace.stride, 0..chunk.len);
         if !claimed.is_empty() {
             // To decode the context is part of being at the first item.
-            desk.begin(Item { ticket, item: claimed.start, step: Step::Runs }, timed);
+            shared.desk.begin(Item { ticket, item: claimed.start, step: Step::Runs }, timed);
         }
         let context = match context(&session) {
             Ok(context) => context,
             Err(reason) => {
-                desk.rest();
+                shared.desk.rest();
                 return self.refuse(claimed, &format!("its context could not be used: {reason}"));
             }
         };
@@ -135,27 +135,24 @@ impl Work {
                 // One guard for as many items as do not fail.
                 let stop = catch_panic(|| {
                     while next < claimed.end {
-                        desk.begin(Item { ticket, item: next, step: Step::Runs }, timed);
+                        shared.desk.begin(Item { ticket, item: next, step: Step::Runs }, timed);
                         next += 1;
                         decoded = false;
                         let args = items.next()?;
                         decoded = true;
+                        shared.stay();
                         report.done.push(call(&context, args));
                         reach(Point::Ran);
                     }
                     Ok(())
                 });
-                if own_pid() != session.pid {
-                    // A fork that a task has made and that came back from it. What is to be done is the worker's.
-                    std::process::exit(0);
-                }
                 let failure = match stop {
                     Ok(Ok(())) => continue,
                     Ok(Err(reason)) => Failure::NotDecoded(reason),
                     Err(report) if decoded => Failure::Panicked(report),
                     Err(report) => Failure::NotDecoded(format!("its `Deserialize` {report}")),
                 };
-                desk.rest();
+                shared.desk.rest();
                 report.send(&mut pace, false);
                 report.fail(&failure, false);
             }
@@ -164,12 +161,12 @@ impl Work {
                 break;
             }
             if due || report.done.len() >= GATHERED {
-                desk.rest();
+                shared.desk.rest();
                 report.send(&mut pace, false);
             }
-            claimed = desk.claim(place, pace.stride, claimed.end..chunk.len);
+            claimed = shared.desk.claim(place, pace.stride, claimed.end..chunk.len);
         }
-        desk.rest();
+        shared.desk.rest();
         report.send(&mut pace, true);
         self.message
     }
@@ -180,7 +177,7 @@ impl Work {
         let failure = Failure::NotDecoded(reason.to_owned());
         let mut report =
             Report { session: &self.session, ticket, timed, singly: false, from: 0, done: Vec::<()>::new() };
-        let left = self.session.desk.claim(place, u32::MAX, claimed.end..len);
+        let left = self.session.shared.desk.claim(place, u32::MAX, claimed.end..len);
         for _ in claimed.chain(left) {
             report.fail(&failure, false);
         }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::Cell,
-    io::{PipeWriter, Read},
     iter,
     num::NonZeroUsize,
     sync::{Arc, Mutex, mpsc},
@@ -10,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::{kill_points::fork_here, transfer::Fd};
 use mp_lock::Event;
 use mp_pool::{Error, Handle, Pool, Progress, TaskError, test_init};
 use serde::{Deserialize, Serialize};
@@ -245,25 +243,4 @@ fn a_payload_that_panics_when_it_is_dropped_is_a_panic_like_any_other() {
             }
         }
     }
-}
-
-#[test]
-fn a_fork_that_comes_back_from_its_task_is_no_second_worker() {
-    test_init!();
-    fn fork(writer: Fd<PipeWriter>) -> u32 {
-        if fork_here().unwrap() {
-            // Open for as long as the fork lives.
-            std::mem::forget(writer);
-        }
-        std::process::id()
-    }
-    let pool = Pool::with_workers(1).unwrap();
-    let worker = pool.apply(std::process::id, ()).unwrap();
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let call = pool.call().chunk_size(chunks(4));
-    let writers: Vec<_> = (0..4).map(|_| Fd(writer.try_clone().unwrap())).collect();
-    drop(writer);
-    assert_eq!(call.map(fork, writers).unwrap(), [worker; 4]);
-    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-    assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
 }

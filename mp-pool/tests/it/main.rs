@@ -12,6 +12,7 @@ mod decoding;
 mod endless;
 mod ends;
 mod foreign;
+mod forks;
 mod handles;
 mod helpers;
 mod insights;

@@ -197,12 +197,16 @@ pub(crate) fn fork_and(work: impl FnOnce()) -> io::Result<bool> {
     }
 }
 
-/// Forks a process that goes on from here, as a task may that knows no better; whether this is the fork.
+/// Forks a process that goes on from here, and waits for its end: its exit code, or -1; `None` in the fork.
 #[cfg(feature = "kill-points")]
-pub(crate) fn fork_here() -> io::Result<bool> {
+pub(crate) fn fork_here() -> io::Result<Option<i32>> {
     // SAFETY: for tests that have no other thread which could hold a lock of libc at this moment.
     match unsafe { libc::fork() } {
         ..0 => Err(io::Error::last_os_error()),
-        pid => Ok(pid == 0),
+        0 => Ok(None),
+        pid => {
+            let ended = rustix::io::retry_on_intr(|| waitpid(Pid::from_raw(pid), WaitOptions::empty()))?;
+            Ok(Some(ended.and_then(|(_, status)| status.exit_status()).unwrap_or(-1)))
+        }
     }
 }

@@ -140,7 +140,7 @@ pub(crate) mod fork {
     }
 
     #[cfg(feature = "kill-points")]
-    pub(crate) fn fork_here() -> io::Result<bool> {
+    pub(crate) fn fork_here() -> io::Result<Option<i32>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
