@@ -21,9 +21,14 @@ struct Append<'a, L> {
 }
 
 impl<L> Append<'_, L> {
-    /// Memory that is not there is an error like any other that a value can meet.
     #[inline]
     fn reserve(&mut self, len: usize) -> postcard::Result<()> {
+        if self.buffer.capacity() - self.buffer.len() >= len { Ok(()) } else { self.grow(len) }
+    }
+
+    /// Memory that is not there is an error like any other that a value can meet.
+    #[cold]
+    fn grow(&mut self, len: usize) -> postcard::Result<()> {
         // Twice as much as before, or just enough.
         let reserved = self.buffer.try_reserve(len).or_else(|_| self.buffer.try_reserve_exact(len));
         reserved.map_err(|_| postcard::Error::SerializeBufferFull)

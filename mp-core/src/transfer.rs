@@ -168,7 +168,7 @@ pub fn encode_into<T: Serialize + ?Sized>(
 }
 
 /// Appends `items` to `buffer`, one behind the other, and calls `each` after each with the length of the buffer and the
-/// handles that the item contains, whose indices begin at 0 for every item.
+/// handles that the item contains, if it does, whose indices begin at 0 for every item.
 ///
 /// A slice is encoded like this behind its length, so any run of items that have no handles can be decoded as a part of a
 /// slice, or one by one with [`decode_front`].
@@ -182,7 +182,7 @@ pub fn encode_each<'a, T: Serialize + 'a>(
     items: impl IntoIterator<Item = &'a T>,
     buffer: &mut Vec<u8>,
     mut long: impl FnMut(usize, &[u8]) -> bool,
-    mut each: impl FnMut(usize, Vec<Handle>),
+    mut each: impl FnMut(usize, Option<Vec<Handle>>),
 ) -> Result<(), EncodeError> {
     // Looked for once, and not for each item.
     let encoded = OUTGOING.try_with(|open| {
@@ -195,7 +195,8 @@ pub fn encode_each<'a, T: Serialize + 'a>(
                 break;
             }
             let handles = open.if_begun(|transfer| std::mem::take(&mut transfer.handles));
-            each(buffer.len(), handles.unwrap_or_default());
+            let handles = handles.filter(|handles| !handles.is_empty());
+            each(buffer.len(), handles);
         }
         let result = result.map_err(|failed| EncodeError::of::<T>(failed, None));
         drop(close);

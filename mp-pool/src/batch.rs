@@ -58,7 +58,7 @@ pub(crate) fn encode<T: Serialize>(first: usize, items: &[T]) -> Encoded {
             false
         };
         transfer::encode_each(items, &mut bytes, note_long, |end, own| {
-            if !own.is_empty() {
+            if let Some(own) = own {
                 handles.push((ends.len() as u32, own));
             }
             // Only the last item of a batch can end further behind, and its end is that of the bytes.

@@ -119,7 +119,7 @@ impl<R: Serialize> Report<'_, R> {
                 gone
             };
             transfer::encode_each(items, &mut message, send_ahead, |to, handles| {
-                if !handles.is_empty() {
+                if let Some(handles) = handles {
                     stop.set(true);
                     if sent > 0 {
                         // It is encoded again, for a message of its own.
