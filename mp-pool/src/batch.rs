@@ -39,8 +39,8 @@ pub(crate) struct Encoded {
     pub(crate) batch: Option<Batch>,
     /// How many items are in the batch.
     pub(crate) len: usize,
-    /// Why the item behind them could not be encoded, if that is where the batch ends.
-    pub(crate) failed: Option<String>,
+    /// Which item of the input is behind them, if it could not be encoded, and why.
+    pub(crate) failed: Option<(usize, String)>,
 }
 
 /// Encodes as many of `items` as fit one batch; the first of them is the item `first` of the input.
@@ -79,7 +79,7 @@ pub(crate) fn encode<T: Serialize>(first: usize, items: &[T]) -> Encoded {
         }
         Batch { first, bytes, ends, long, handles }
     });
-    Encoded { batch, len, failed }
+    Encoded { batch, len, failed: failed.map(|reason| (first + len, reason)) }
 }
 
 impl Batch {

@@ -1,5 +1,6 @@
 //! Calls, and what may be said about one.
 
+mod encode;
 mod ends;
 mod submit;
 mod task;
@@ -9,7 +10,7 @@ use std::{marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration};
 use mp_core::transfer;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use self::submit::submit_items;
+pub(crate) use self::encode::submit_items;
 pub use self::task::{TaskFunction, With};
 use crate::{
     engine::Engine,

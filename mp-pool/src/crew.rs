@@ -103,6 +103,9 @@ pub(crate) trait Crew: Send {
     /// Who takes the next chunk; `None` if all have enough.
     fn room(&self) -> Option<Room>;
 
+    /// How many could take a chunk and have nothing to do, and how long those who are there have worked, as far as they were heard.
+    fn look(&self) -> (usize, Duration);
+
     /// Gives a chunk to the one that [`room`](Self::room) named. What cannot be delivered is lost with its worker, later.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 //! operations would: a caller asks, goes on, and waits for a helper only when that has begun something. So it needs nobody, if no
 //! thread can be started, none has time, or all are missing because the process is a fork.
 
+pub(crate) mod pile;
+
 use std::{
     cell::Cell,
     sync::{

@@ -4,22 +4,24 @@
 //! keep up, the caller leaves it to them, and does what only one can do at a time. What comes of it is the same with them and
 //! without.
 
-use std::{
-    collections::BTreeMap,
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::Arc,
-    thread,
-};
+use std::{collections::BTreeMap, marker::PhantomData, mem, panic::resume_unwind, sync::Arc};
 
+<<<<<<< HEAD
 use mp_core::run_foreign;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+=======
+use mp_core::catch_panic;
+use parking_lot::MutexGuard;
+>>>>>>> 8e84c1e (Encode parts of a large input by helpers while workers have nothing to do)
 use serde::de::DeserializeOwned;
 
 use crate::{
     engine::Engine,
     error::{Error, TaskError},
-    help,
+    help::{
+        self,
+        pile::{Part, Pile},
+    },
     job::{Ends, Job},
 };
 
@@ -30,10 +32,6 @@ const LARGE: usize = 1 << 17;
 const SMALL: usize = 1 << 10;
 /// With so many bytes left the helpers do not keep up.
 const TOO_MUCH: usize = 1 << 20;
-/// So many parts may be decoded ahead of the caller for each helper: to touch fresh memory costs as much as to decode what comes
-/// there.
-const AHEAD: usize = 4;
-
 /// What becomes of the results of consecutive tasks.
 pub(crate) trait Results: Default + Send + 'static {
     /// What the caller gets.
@@ -123,6 +121,29 @@ fn weight(ends: &Ends) -> usize {
     Some(ends.bytes()).filter(|bytes| *bytes >= SMALL).unwrap_or(0)
 }
 
+/// Answers with results, decoded on any thread.
+struct Answers<R> {
+    ends: Ends,
+    into: PhantomData<fn() -> R>,
+}
+
+impl<R: Results> Part for Answers<R> {
+    /// How many tasks, and what became of them.
+    type Done = (usize, R);
+
+    fn weight(&self) -> usize {
+        weight(&self.ends)
+    }
+
+    fn work(self, memory: Option<(usize, R)>) -> (usize, R) {
+        let len = self.ends.len;
+        let mut results = memory.map(|(_, results)| results).unwrap_or_default();
+        results.reserve(len);
+        results.decode(self.ends);
+        (len, results)
+    }
+}
+
 /// Reads results in the order of the input.
 pub(crate) struct Reader<R: Results> {
     read: R,
@@ -132,78 +153,10 @@ pub(crate) struct Reader<R: Results> {
     early: BTreeMap<usize, Ends>,
     /// How many bytes that has.
     bytes: usize,
-    pile: Arc<Pile<R>>,
+    /// What was much at once, until it is read: by the position of the first task in the input, and its weight is bytes.
+    pile: Arc<Pile<Answers<R>>>,
     /// How many are in the pile and were not read.
     piled: usize,
-}
-
-/// What was much at once, until it is read.
-struct Pile<R> {
-    list: Mutex<List<R>>,
-    /// Something was decoded.
-    decoded: Condvar,
-}
-
-/// By the position of the first task in the input.
-struct List<R> {
-    ends: BTreeMap<usize, Ends>,
-    /// How many bytes these have.
-    bytes: usize,
-    /// How many were taken out and are being decoded apart.
-    out: usize,
-    /// How many tasks, and what has become of them.
-    decoded: BTreeMap<usize, (usize, thread::Result<R>)>,
-    /// How many helpers were asked and have not left.
-    helpers: usize,
-    /// Empty, with memory from before.
-    spare: Vec<R>,
-}
-
-impl<R> List<R> {
-    fn take(&mut self, first: usize) -> Option<Ends> {
-        let ends = self.ends.remove(&first)?;
-        self.bytes -= weight(&ends);
-        Some(ends)
-    }
-}
-
-impl<R: Results> Pile<R> {
-    /// Decodes what is first in the list, without what is in front of it; whether there was something.
-    fn decode_first(&self, list: &mut MutexGuard<'_, List<R>>) -> bool {
-        let Some(first) = list.ends.keys().next().copied() else { return false };
-        let Some(ends) = list.take(first) else { return false };
-        let len = ends.len;
-        list.out += 1;
-        let mut results = list.spare.pop().unwrap_or_default();
-        let decoded = MutexGuard::unlocked(list, || {
-            catch_unwind(AssertUnwindSafe(|| {
-                results.reserve(len);
-                results.decode(ends);
-                results
-            }))
-        });
-        list.out -= 1;
-        list.decoded.insert(first, (len, decoded));
-        self.decoded.notify_all();
-        true
-    }
-
-    /// Asks as many helpers as the list is worth.
-    fn ask_for_help(self: &Arc<Self>, list: &mut List<R>) {
-        let parts = list.ends.len().saturating_sub(1);
-        let wanted = (list.bytes / LARGE).min(parts).min(help::most());
-        // What is decoded, and not next, has them wait, too.
-        for _ in list.helpers.max(list.decoded.len() / AHEAD)..wanted {
-            let pile = Arc::clone(self);
-            list.helpers += usize::from(help::ask(move || pile.help()));
-        }
-    }
-
-    fn help(&self) {
-        let mut list = self.list.lock();
-        while list.decoded.len() < AHEAD * list.helpers && self.decode_first(&mut list) {}
-        list.helpers -= 1;
-    }
 }
 
 impl<R: Results> Reader<R> {
@@ -211,16 +164,7 @@ impl<R: Results> Reader<R> {
         let mut read = R::default();
         // A size that the input promised is no reason to run out of memory.
         read.reserve(results.min(1 << 20));
-        let list = List {
-            ends: BTreeMap::new(),
-            bytes: 0,
-            out: 0,
-            helpers: 0,
-            decoded: BTreeMap::new(),
-            spare: Vec::new(),
-        };
-        let pile = Arc::new(Pile { list: Mutex::new(list), decoded: Condvar::new() });
-        Self { read, next: 0, early: BTreeMap::new(), bytes: 0, pile, piled: 0 }
+        Self { read, next: 0, early: BTreeMap::new(), bytes: 0, pile: Pile::new(), piled: 0 }
     }
 
     /// Reads what has come; if the job has finished, all.
@@ -253,45 +197,41 @@ impl<R: Results> Reader<R> {
     }
 
     fn pile_up(&mut self, all: impl Iterator<Item = Ends>) {
-        let mut list = self.pile.list.lock();
-        list.bytes += mem::take(&mut self.bytes);
+        let mut list = self.pile.lock();
+        self.bytes = 0;
         for ends in all {
             self.piled += ends.len;
-            list.ends.insert(ends.first, ends);
+            list.insert(ends.first, Answers { ends, into: PhantomData });
         }
     }
 
     /// Reads what is next, as far as it is in the pile; if `all`, waits for what helpers have of it.
     fn read_pile(&mut self, all: bool) {
         let pile = Arc::clone(&self.pile);
-        let mut list = pile.list.lock();
+        let mut list = pile.lock();
         while self.piled > 0 {
-            if list.bytes >= LARGE {
-                pile.ask_for_help(&mut list);
+            if list.weight() >= LARGE {
+                let wanted = (list.weight() / LARGE).min(help::most());
+                pile.ask_for_help(&mut list, wanted);
             }
-            if let Some((len, decoded)) = list.decoded.remove(&self.next) {
-                self.step(len);
-                let spare = MutexGuard::unlocked(&mut list, || {
-                    let mut results = decoded.unwrap_or_else(|panic| resume_unwind(panic));
+            if let Some(done) = list.take_done(self.next) {
+                let memory = MutexGuard::unlocked(&mut list, || {
+                    let (len, mut results) = done.unwrap_or_else(|panic| resume_unwind(panic));
+                    self.step(len);
                     self.read.append(&mut results);
-                    results
+                    (0, results)
                 });
-                if list.spare.len() < AHEAD {
-                    list.spare.push(spare);
-                }
-            } else if !all && list.helpers > 0 && list.bytes < TOO_MUCH {
+                list.give_back(memory);
+            } else if !all && list.has_helpers() && list.weight() < TOO_MUCH {
                 break;
-            } else if let Some(ends) = list.take(self.next) {
+            } else if let Some(Answers { ends, .. }) = list.take(self.next) {
                 self.step(ends.len);
                 MutexGuard::unlocked(&mut list, || self.read.decode(ends));
             } else if !all {
                 break;
-            } else if !pile.decode_first(&mut list) {
-                // A helper has what is next.
-                if list.out == 0 {
-                    break;
-                }
-                pile.decoded.wait(&mut list);
+            } else if !pile.do_first(&mut list) && !pile.wait(&mut list) {
+                // Else a helper has what is next.
+                break;
             }
         }
     }
@@ -316,14 +256,7 @@ impl<R: Results> Reader<R> {
 impl<R: Results> Drop for Reader<R> {
     fn drop(&mut self) {
         // Whichever way a call ends, nothing more is decoded for it.
-        let mut list = self.pile.list.lock();
-        let ends = mem::take(&mut list.ends);
-        while list.out > 0 {
-            self.pile.decoded.wait(&mut list);
-        }
-        let decoded = mem::take(&mut list.decoded);
-        drop(list);
-        drop((ends, decoded));
+        self.pile.clear();
     }
 }
 

@@ -36,7 +36,7 @@ impl<C> Call<'_, C> {
         R: Serialize + DeserializeOwned,
     {
         known_by_type!(function: F);
-        self.later(F::run(), [args], results::read_one)
+        self.one_later(F::run(), args)
     }
 
     /// See [`Pool::map`](crate::Pool::map).
@@ -46,7 +46,7 @@ impl<C> Call<'_, C> {
     pub fn map<F, T, R>(self, function: F, items: impl IntoIterator<Item = T>) -> Result<Vec<R>, Error>
     where
         F: TaskFunction<C, (T,), Output = R>,
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
@@ -64,7 +64,7 @@ impl<C> Call<'_, C> {
     ) -> Result<Handle<Vec<R>>, Error>
     where
         F: TaskFunction<C, (T,), Output = R>,
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
@@ -82,7 +82,7 @@ impl<C> Call<'_, C> {
     ) -> Result<Vec<Result<R, TaskError>>, Error>
     where
         F: TaskFunction<C, (T,), Output = R>,
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
@@ -100,7 +100,7 @@ impl<C> Call<'_, C> {
     ) -> Result<Handle<Vec<Result<R, TaskError>>>, Error>
     where
         F: TaskFunction<C, (T,), Output = R>,
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
@@ -118,7 +118,7 @@ impl<C> Call<'_, C> {
     ) -> Result<Vec<R>, Error>
     where
         F: TaskFunction<C, Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
@@ -136,7 +136,7 @@ impl<C> Call<'_, C> {
     ) -> Result<Handle<Vec<R>>, Error>
     where
         F: TaskFunction<C, Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
@@ -154,7 +154,7 @@ impl<C> Call<'_, C> {
     ) -> Result<Vec<Result<R, TaskError>>, Error>
     where
         F: TaskFunction<C, Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);
@@ -172,7 +172,7 @@ impl<C> Call<'_, C> {
     ) -> Result<Handle<Vec<Result<R, TaskError>>>, Error>
     where
         F: TaskFunction<C, Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         known_by_type!(function: F);

@@ -1,87 +1,70 @@
-//! From an input to a job: items are read piece by piece, encoded and submitted, and results taken in meanwhile.
+//! From an input to a job, and to its results, which are taken in meanwhile.
 
 use std::sync::Arc;
 
-use mp_core::run_foreign;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Call, task::Run};
+use super::{
+    Call,
+    encode::{Encoder, submit_items},
+    task::Run,
+};
 use crate::{
-    batch,
-    engine::Engine,
+    engine::Reading,
     error::Error,
     handle::Handle,
     imap::Imap,
-    job::{End, Job},
+    job::Job,
     results::{self, Reader, Results},
 };
-
-/// How many items of an input are read at once: few at first, so that workers begin early.
-const FIRST_PIECE: usize = 256;
-const PIECE: usize = 1 << 14;
-
-/// Submits consecutive items, of which the first is the item `first` of the input.
-pub(crate) fn submit_items<T: Serialize>(engine: &Engine, job: &Arc<Job>, first: usize, items: &[T]) {
-    let mut at = 0;
-    while at < items.len() {
-        let encoded = batch::encode(first + at, &items[at..]);
-        at += encoded.len;
-        if let Some(batch) = encoded.batch {
-            engine.submit(job, batch);
-        }
-        if let Some(reason) = encoded.failed {
-            engine.end(job, first + at, End::NotEncoded(reason));
-            at += 1;
-        }
-    }
-}
 
 impl<C> Call<'_, C> {
     fn job(&self, run: Run, expected: usize) -> Arc<Job> {
         Job::new(run.0, self.options.clone(), self.context.clone(), expected)
     }
 
+    /// Begins a job whose tasks the caller reads, and is to [seal](Engine::seal).
+    fn begin(&self, run: Run, expected: usize, later: bool) -> Result<(Reading<'_>, Arc<Job>), Error> {
+        let reading = self.engine.begin_reading()?;
+        let job = self.job(run, expected);
+        // Progress is told by the clerk.
+        if later || job.options.progress.is_some() {
+            job.keep_underway(self.engine.underway()?);
+        }
+        Ok((reading, job))
+    }
+
     /// Submits all of `items` as one job, and shows the job to `glance` now and then.
-    fn submit<T: Serialize>(
+    fn submit<T: Serialize + Send + 'static>(
         &self,
         run: Run,
         items: impl IntoIterator<Item = T>,
         later: bool,
         mut glance: impl FnMut(&Job),
     ) -> Result<Arc<Job>, Error> {
-        let engine = self.engine;
-        let _reading = engine.begin_reading()?;
         let mut input = items.into_iter();
-        let job = self.job(run, input.size_hint().0);
-        // Progress is told by the clerk.
-        if later || job.options.progress.is_some() {
-            job.keep_underway(engine.underway()?);
-        }
-        let mut piece = Vec::new();
-        let (mut read, mut size) = (0, FIRST_PIECE);
-        loop {
-            piece.clear();
-            let panicked = run_foreign(|| piece.extend(input.by_ref().take(size))).err();
-            submit_items(engine, &job, read, &piece);
-            read += piece.len();
-            if let Some(report) = panicked {
-                engine.end(&job, read, End::Input(report));
-                read += 1;
-                break;
-            }
-            if piece.len() < size || job.is_cancelled() {
-                break;
-            }
-            engine.glance();
+        let (_reading, job) = self.begin(run, input.size_hint().0, later)?;
+        let mut encoder = Encoder::new(self.engine, &job);
+        while encoder.step(&mut input) && !job.is_cancelled() {
+            self.engine.glance();
             glance(&job);
-            size = (2 * size).min(PIECE);
         }
-        engine.seal(&job, read);
+        self.engine.seal(&job, encoder.read());
+        drop(encoder);
+        Ok(job)
+    }
+
+    /// Submits one task.
+    fn submit_one<T: Serialize>(&self, run: Run, args: T, later: bool) -> Result<Arc<Job>, Error> {
+        let (_reading, job) = self.begin(run, 1, later)?;
+        let args = [args];
+        submit_items(self.engine, &job, 0, &args);
+        self.engine.seal(&job, 1);
         Ok(job)
     }
 
     /// Reads the results as they come.
-    pub(super) fn all<T: Serialize, R: Results>(
+    pub(super) fn all<T: Serialize + Send + 'static, R: Results>(
         &self,
         run: Run,
         items: impl IntoIterator<Item = T>,
@@ -96,14 +79,24 @@ impl<C> Call<'_, C> {
 
     /// Waits for the result of one task.
     pub(super) fn one<T: Serialize, R: DeserializeOwned>(&self, run: Run, args: T) -> Result<R, Error> {
-        let job = self.submit(run, [args], false, |_| {})?;
+        let job = self.submit_one(run, args, false)?;
         self.engine.wait(None, &|| job.finished());
         job.tell_progress();
         results::read_one(&job)
     }
 
+    /// Has a handle read the result of one task.
+    pub(super) fn one_later<T: Serialize, R: DeserializeOwned>(
+        &self,
+        run: Run,
+        args: T,
+    ) -> Result<Handle<R>, Error> {
+        let job = self.submit_one(run, args, true)?;
+        Ok(Handle::new(Arc::clone(self.engine), job, results::read_one))
+    }
+
     /// Has a handle read the results.
-    pub(super) fn later<T: Serialize, R>(
+    pub(super) fn later<T: Serialize + Send + 'static, R>(
         &self,
         run: Run,
         items: impl IntoIterator<Item = T>,

@@ -170,6 +170,12 @@ impl Engine {
         self.turn();
     }
 
+    /// How many workers have nothing to do, now that what has come is taken in, and how long all have worked.
+    pub(crate) fn look(&self) -> (usize, Duration) {
+        self.glance();
+        self.table.lock().look()
+    }
+
     /// Ends a task that never got in line.
     pub(crate) fn end(&self, job: &Arc<Job>, index: usize, end: End) {
         let mut table = self.table.lock();

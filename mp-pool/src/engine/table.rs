@@ -156,6 +156,12 @@ impl<C: Crew> Table<C> {
         !self.line.is_empty()
     }
 
+    /// How many workers have nothing to do, and nothing waits for them; and how long all have worked.
+    pub(super) fn look(&self) -> (usize, Duration) {
+        let (idle, worked) = self.crew.look();
+        (if self.waiting() { 0 } else { idle }, worked)
+    }
+
     /// Puts announced tasks in line.
     pub(super) fn enqueue(&mut self, job: &Arc<Job>, span: Span) {
         match &self.phase {

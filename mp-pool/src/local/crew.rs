@@ -45,6 +45,11 @@ impl Crew for Local {
         best.map(|(_, room)| room)
     }
 
+    fn look(&self) -> (usize, Duration) {
+        let idle = |member: &&Member| member.phase == Phase::Ready && !member.ended && member.holds() == 0;
+        (self.members.iter().filter(idle).count(), self.members.iter().map(Member::worked).sum())
+    }
+
     fn give(&mut self, room: Room, chunk: Outgoing<'_>) -> Result<(), String> {
         let member = &mut self.members[room.member];
         note!(
@@ -196,7 +201,7 @@ impl Crew for Local {
         }
         if let Some(idle) = self.settings.idle_timeout {
             for member in &mut self.members {
-                let idles = member.phase == Phase::Ready && member.holds() == 0;
+                let idles = member.phase == Phase::Ready && !member.ended && member.holds() == 0;
                 let due = if idles {
                     member.idle_since.checked_add(idle)
                 } else {

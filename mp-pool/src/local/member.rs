@@ -337,6 +337,11 @@ impl Member {
         self.ready.is_some()
     }
 
+    /// How long it has worked at what it has answered.
+    pub(crate) fn worked(&self) -> Duration {
+        self.work.busy
+    }
+
     /// What it has done until now. What it is at counts when it is answered: until then it neither works nor waits.
     pub(crate) fn work(&self) -> Work {
         let now = desk::now();

@@ -83,7 +83,7 @@ impl Pool {
     pub fn map<F, T, R>(&self, function: F, items: impl IntoIterator<Item = T>) -> Result<Vec<R>, Error>
     where
         F: Function<(T,), Output = R>,
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
@@ -111,7 +111,7 @@ impl Pool {
     ) -> Result<Vec<Result<R, TaskError>>, Error>
     where
         F: Function<(T,), Output = R>,
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
@@ -129,7 +129,7 @@ impl Pool {
     ) -> Result<Handle<Vec<R>>, Error>
     where
         F: Function<(T,), Output = R>,
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
@@ -147,7 +147,7 @@ impl Pool {
     ) -> Result<Handle<Vec<Result<R, TaskError>>>, Error>
     where
         F: Function<(T,), Output = R>,
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
@@ -172,7 +172,7 @@ impl Pool {
     ) -> Result<Vec<R>, Error>
     where
         F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
@@ -190,7 +190,7 @@ impl Pool {
     ) -> Result<Handle<Vec<R>>, Error>
     where
         F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
@@ -208,7 +208,7 @@ impl Pool {
     ) -> Result<Vec<Result<R, TaskError>>, Error>
     where
         F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;
@@ -226,7 +226,7 @@ impl Pool {
     ) -> Result<Handle<Vec<Result<R, TaskError>>>, Error>
     where
         F: Function<Args, Output = R>,
-        Args: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + Send + 'static,
         R: Serialize + DeserializeOwned + Send + 'static,
     {
         let () = Captures::<F>::NOTHING;

@@ -31,7 +31,7 @@ fn chunks(size: usize) -> NonZeroUsize {
 fn results<T, R>(pool: &Pool, function: T, items: impl IntoIterator<Item = R>) -> Vec<Result<u32, TaskError>>
 where
     T: mp_core::call::Function<(R,), Output = u32>,
-    R: Serialize + for<'de> Deserialize<'de>,
+    R: Serialize + for<'de> Deserialize<'de> + Send + 'static,
 {
     pool.call().timeout(LIMIT).grace(Duration::ZERO).chunk_size(chunks(4)).try_map(function, items).unwrap()
 }

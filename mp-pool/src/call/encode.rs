@@ -1,0 +1,275 @@
+//! From the items of an input to tasks in line: read piece by piece, encoded, and handed in, in their order.
+//!
+//! Workers decode what is encoded here, and do more, so mostly it is they who are waited for: then the caller encodes alone. Where they
+//! have nothing to do when he comes with the next tasks it is he who is waited for, and [helpers](crate::help) encode parts of
+//! the pieces that follow, on the CPUs that these workers leave idle.
+//!
+//! Nothing of a piece is left when the next is read, which may block for what becomes of the tasks before.
+
+use std::{
+    mem,
+    panic::resume_unwind,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mp_core::{PanicReport, run_foreign};
+use parking_lot::MutexGuard;
+use serde::Serialize;
+
+use crate::{
+    batch::{self, Encoded},
+    engine::Engine,
+    help::{
+        self,
+        pile::{List, Part, Pile},
+    },
+    job::{End, Job},
+};
+
+/// How many items of an input are read at once: few at first, so that workers begin early.
+const FIRST_PIECE: usize = 256;
+const SMALLEST_PIECE: usize = 16;
+const LARGEST_PIECE: usize = 1 << 14;
+/// For the same reason pieces do not grow that take so long to encode, and shrink if it is twice as long.
+const LONG: Duration = Duration::from_millis(2);
+/// With so much to encode it pays to wake a helper, and another with as much again.
+const LARGE: Duration = Duration::from_micros(300);
+/// So much of a CPU must be free for a helper.
+const ENOUGH: f64 = 0.25;
+/// For how long it counts how busy workers were. They tell it every few milliseconds.
+const MEMORY: Duration = Duration::from_millis(20);
+/// No part of a piece is made smaller.
+const SMALL: Duration = Duration::from_micros(50);
+
+/// Encodes consecutive items, of which the first is the item `first` of the input.
+fn encode_all<T: Serialize>(first: usize, items: &[T], mut each: impl FnMut(Encoded)) {
+    let mut at = 0;
+    while at < items.len() {
+        let encoded = batch::encode(first + at, &items[at..]);
+        at += encoded.len + usize::from(encoded.failed.is_some());
+        each(encoded);
+    }
+}
+
+fn hand_in(engine: &Engine, job: &Arc<Job>, encoded: Encoded) {
+    if let Some(batch) = encoded.batch {
+        engine.submit(job, batch);
+    }
+    if let Some((index, reason)) = encoded.failed {
+        engine.end(job, index, End::NotEncoded(reason));
+    }
+}
+
+/// Submits consecutive items, of which the first is the item `first` of the input.
+pub(crate) fn submit_items<T: Serialize>(engine: &Engine, job: &Arc<Job>, first: usize, items: &[T]) {
+    encode_all(first, items, |encoded| hand_in(engine, job, encoded));
+}
+
+/// A part of a piece, to be encoded on any thread.
+struct Items<T> {
+    first: usize,
+    items: Vec<T>,
+}
+
+struct EncodedItems<T> {
+    /// They are dropped where they came from.
+    items: Vec<T>,
+    encoded: Vec<Encoded>,
+    took: Duration,
+}
+
+impl<T: Serialize + Send + 'static> Part for Items<T> {
+    type Done = EncodedItems<T>;
+
+    fn weight(&self) -> usize {
+        self.items.len()
+    }
+
+    fn work(self, _: Option<EncodedItems<T>>) -> EncodedItems<T> {
+        let Self { first, items } = self;
+        let begin = Instant::now();
+        let mut encoded = Vec::new();
+        encode_all(first, &items, |one| encoded.push(one));
+        EncodedItems { items, encoded, took: begin.elapsed() }
+    }
+}
+
+/// Submits an input.
+pub(super) struct Encoder<'a, T: Serialize + Send + 'static> {
+    engine: &'a Engine,
+    job: &'a Arc<Job>,
+    /// How many items were read.
+    read: usize,
+    /// How many to read next.
+    size: usize,
+    /// How long an item took to encode, in nanoseconds; 0 if it is not known.
+    pace: u64,
+    /// Some worker had nothing to do when the last piece was handed in, or a part of it.
+    hungry: bool,
+    /// How much the workers have worked when they were last looked at, and how many of them were at work until then, on the average.
+    seen: Option<(Instant, Duration)>,
+    busy: f64,
+    /// For how long that is known.
+    watched: Duration,
+    /// What was read last.
+    items: Vec<T>,
+    /// Parts by the position of their first item.
+    pile: Option<Arc<Pile<Items<T>>>>,
+}
+
+impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
+    pub(super) fn new(engine: &'a Engine, job: &'a Arc<Job>) -> Self {
+        Self {
+            engine,
+            job,
+            read: 0,
+            size: FIRST_PIECE,
+            pace: 0,
+            hungry: false,
+            seen: None,
+            busy: 0.0,
+            watched: Duration::ZERO,
+            items: Vec::new(),
+            pile: None,
+        }
+    }
+
+    /// How many items were read, with one that could not be.
+    pub(super) fn read(&self) -> usize {
+        self.read
+    }
+
+    /// Reads a piece of the input and submits it; whether there may be more.
+    pub(super) fn step(&mut self, input: &mut impl Iterator<Item = T>) -> bool {
+        let (before, size) = (self.read, self.size);
+        let helpers = self.helpers();
+        self.hungry = false;
+        let (took, outcome) = if helpers == 0 { self.alone(input) } else { self.with(helpers, input) };
+        if took > 2 * LONG {
+            self.size = (size / 2).max(SMALLEST_PIECE);
+        } else if took <= LONG {
+            self.size = (2 * size).min(LARGEST_PIECE);
+        }
+        let more = self.read - before == size;
+        match outcome {
+            Ok(()) => more,
+            Err(report) => {
+                self.engine.end(self.job, self.read, End::Input(report));
+                self.read += 1;
+                false
+            }
+        }
+    }
+
+    /// How many helpers are to encode of the next piece: one for each CPU that neither the caller nor the workers need, if some of
+    /// these had nothing to do.
+    fn helpers(&self) -> usize {
+        let piece = Duration::from_nanos(self.pace.saturating_mul(self.size as u64));
+        let worth = (piece.as_nanos() / LARGE.as_nanos()) as usize;
+        if !self.hungry || worth == 0 {
+            return 0;
+        }
+        let free = help::most() as f64 - self.busy;
+        ((free + 1.0 - ENOUGH).max(0.0) as usize).min(worth)
+    }
+
+    /// Notes what the workers do when something is about to be handed in.
+    fn look(&mut self) {
+        let (idle, worked) = self.engine.look();
+        let now = Instant::now();
+        self.hungry |= idle > 0;
+        if let Some((at, before)) = self.seen.replace((now, worked)) {
+            let passed = now - at;
+            self.watched = (self.watched + passed).min(MEMORY);
+            let worked = worked.saturating_sub(before).as_secs_f64();
+            let passed = passed.as_secs_f64();
+            self.busy += (worked - self.busy * passed) / self.watched.as_secs_f64().max(passed);
+        }
+    }
+
+    /// Reads and encodes a piece on this thread; how long the encoding took, unless it is the last.
+    fn alone(&mut self, input: &mut impl Iterator<Item = T>) -> (Duration, Result<(), PanicReport>) {
+        let mut items = mem::take(&mut self.items);
+        items.clear();
+        let outcome = run_foreign(|| items.extend(input.by_ref().take(self.size)));
+        let timed = items.len() == self.size;
+        let clock = || timed.then(Instant::now);
+        let mut took = Duration::ZERO;
+        let mut begin = clock();
+        encode_all(self.read, &items, |encoded| {
+            took += begin.map_or(Duration::ZERO, |begin| begin.elapsed());
+            // The next piece may be twice as large.
+            if 2 * took >= LARGE {
+                self.look();
+            }
+            hand_in(self.engine, self.job, encoded);
+            begin = clock();
+        });
+        self.note_pace(took, items.len());
+        self.read += items.len();
+        self.items = items;
+        (took, outcome)
+    }
+
+    fn note_pace(&mut self, took: Duration, items: usize) {
+        self.pace = took.as_nanos() as u64 / items.max(1) as u64;
+    }
+
+    /// Reads a piece, in parts that become smaller, and encodes it together with helpers; how long that took.
+    fn with(
+        &mut self,
+        helpers: usize,
+        input: &mut impl Iterator<Item = T>,
+    ) -> (Duration, Result<(), PanicReport>) {
+        let begin = Instant::now();
+        let pile = Arc::clone(self.pile.get_or_insert_with(Pile::new));
+        let smallest = (SMALL.as_nanos() as u64).div_ceil(self.pace.max(1)) as usize;
+        let (mut next, end) = (self.read, self.read + self.size);
+        let mut outcome = Ok(());
+        let mut list = pile.lock();
+        while self.read < end {
+            let left = end - self.read;
+            let len = left.div_ceil(2 * (helpers + 1)).max(smallest).min(left);
+            let mut items = Vec::new();
+            outcome =
+                MutexGuard::unlocked(&mut list, || run_foreign(|| items.extend(input.by_ref().take(len))));
+            let (first, short) = (self.read, items.len() < len);
+            self.read += items.len();
+            if !items.is_empty() {
+                list.insert(first, Items { first, items });
+            }
+            if short {
+                break;
+            }
+            pile.ask_for_help(&mut list, helpers);
+            self.hand_in_done(&mut list, &mut next);
+        }
+        while pile.do_first(&mut list) || pile.wait(&mut list) {
+            self.hand_in_done(&mut list, &mut next);
+        }
+        (begin.elapsed(), outcome)
+    }
+
+    /// Hands in what is done and next.
+    fn hand_in_done(&mut self, list: &mut MutexGuard<'_, List<Items<T>>>, next: &mut usize) {
+        while let Some(done) = list.take_done(*next) {
+            MutexGuard::unlocked(list, || {
+                let EncodedItems { items, encoded, took } = done.unwrap_or_else(|panic| resume_unwind(panic));
+                *next += items.len();
+                self.note_pace(took, items.len());
+                self.look();
+                encoded.into_iter().for_each(|encoded| hand_in(self.engine, self.job, encoded));
+            });
+        }
+    }
+}
+
+impl<T: Serialize + Send + 'static> Drop for Encoder<'_, T> {
+    fn drop(&mut self) {
+        // Whichever way a call ends, nothing more is encoded for it.
+        if let Some(pile) = &self.pile {
+            pile.clear();
+        }
+    }
+}
