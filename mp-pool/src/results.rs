@@ -6,13 +6,8 @@
 
 use std::{collections::BTreeMap, marker::PhantomData, mem, panic::resume_unwind, sync::Arc};
 
-<<<<<<< HEAD
 use mp_core::run_foreign;
-use parking_lot::{Condvar, Mutex, MutexGuard};
-=======
-use mp_core::catch_panic;
 use parking_lot::MutexGuard;
->>>>>>> 8e84c1e (Encode parts of a large input by helpers while workers have nothing to do)
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -32,6 +27,7 @@ const LARGE: usize = 1 << 17;
 const SMALL: usize = 1 << 10;
 /// With so many bytes left the helpers do not keep up.
 const TOO_MUCH: usize = 1 << 20;
+
 /// What becomes of the results of consecutive tasks.
 pub(crate) trait Results: Default + Send + 'static {
     /// What the caller gets.

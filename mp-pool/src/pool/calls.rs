@@ -54,8 +54,9 @@ impl Pool {
     /// Blocks until all have ended, also if one fails. See [`Pool::try_map`] for the results of the others then. All of the input is
     /// read, as fast as it comes; for an input without end there is [`Pool::imap`].
     ///
-    /// Large results are decoded by several threads of this process, no more than rayon would use where this is called. So `R` is
-    /// [`Send`], and its `Deserialize` should not need a lock that the caller holds.
+    /// Large results are decoded by several threads of this process, no more than rayon would use where this is called, and so are items
+    /// encoded while workers have to wait for them. So both are [`Send`] and borrow nothing, and neither the `Serialize` of an item nor
+    /// the `Deserialize` of a result should need a lock that the caller holds. [`Pool::imap`] encodes on the caller's thread, whatever it is.
     ///
     /// ```
     /// # mp_pool::test_init!();
@@ -244,6 +245,19 @@ impl Pool {
     /// let pool = mp_pool::Pool::with_workers(2)?;
     /// let endless = pool.imap(|x: u64| x * x, 0..)?;
     /// assert_eq!(endless.take(4).collect::<Result<Vec<_>, _>>()?, [0, 1, 4, 9]);
+    /// # Ok::<(), mp_pool::Error>(())
+    /// ```
+    ///
+    /// Items may borrow here, or be of a type that is not [`Send`], if that can be decoded as an owned one.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// use std::borrow::Cow;
+    ///
+    /// let pool = mp_pool::Pool::with_workers(2)?;
+    /// let text = "so it goes".to_owned();
+    /// let lengths = pool.imap(|word: Cow<'_, str>| word.len(), text.split(' ').map(Cow::Borrowed))?;
+    /// assert_eq!(lengths.collect::<Result<Vec<_>, _>>()?, [2, 2, 4]);
     /// # Ok::<(), mp_pool::Error>(())
     /// ```
     ///

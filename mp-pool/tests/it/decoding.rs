@@ -12,27 +12,13 @@ use std::{
 
 use mp_core::{catch_panic, kill_points::fork_and};
 use mp_pool::{Error, Handle, Pool, TaskError, test_init};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::helpers::ends;
+use crate::helpers::{all_threads, ends, is_helper, rayon_of, whole};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So many results are some hundred kilobytes.
 const MANY: u64 = 100_000;
-
-/// How many threads rayon uses here, and so does a pool.
-fn all_threads() -> usize {
-    thread::available_parallelism().unwrap().get()
-}
-
-fn rayon_of(threads: usize) -> ThreadPool {
-    ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
-}
-
-fn is_helper() -> bool {
-    thread::current().name().is_some_and(|name| name.starts_with("mp-pool-helper"))
-}
 
 /// A number that knows which thread has decoded it.
 #[derive(Debug, Clone, Copy)]
@@ -69,10 +55,6 @@ fn slow() -> impl Iterator<Item = u64> {
             thread::sleep(Duration::from_millis(10));
         }
     })
-}
-
-fn whole<R>(results: Vec<Result<R, TaskError>>) -> Vec<R> {
-    results.into_iter().map(Result::unwrap).collect()
 }
 
 fn get<R>(handle: Result<Handle<R>, Error>) -> R {

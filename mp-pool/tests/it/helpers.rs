@@ -3,7 +3,8 @@
 use std::{os::fd::OwnedFd, sync::mpsc, thread, time::Duration};
 
 use mp_lock::Barrier;
-use mp_pool::Pool;
+use mp_pool::{Pool, TaskError};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
 use crate::common::{ends_within, watch};
@@ -23,6 +24,24 @@ pub fn ends<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
         Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
         Ok(result) => result,
     }
+}
+
+/// How many threads rayon uses here, and so does a pool.
+pub fn all_threads() -> usize {
+    thread::available_parallelism().unwrap().get()
+}
+
+pub fn rayon_of(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
+/// Whether this thread is one of those that help a caller.
+pub fn is_helper() -> bool {
+    thread::current().name().is_some_and(|name| name.starts_with("mp-pool-helper"))
+}
+
+pub fn whole<R>(results: Vec<Result<R, TaskError>>) -> Vec<R> {
+    results.into_iter().map(Result::unwrap).collect()
 }
 
 /// The process ids of all workers, in some order: each of them takes part in a meeting.

@@ -9,6 +9,7 @@ mod callbacks;
 mod common;
 mod deaths;
 mod decoding;
+mod encoding;
 mod endless;
 mod ends;
 mod foreign;
