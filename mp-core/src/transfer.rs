@@ -36,11 +36,14 @@ use crate::{
 };
 
 mod buffer;
+mod constant;
 mod open;
 
 pub use crate::codec::{LONG, Long};
 #[doc(hidden)]
 pub use buffer::with_buffer;
+#[doc(hidden)]
+pub use constant::Constant;
 use open::{CloseIncoming, CloseOutgoing, INCOMING, OUTGOING, Slot, Transfers};
 pub use open::{attach_fd, attach_region, take_fd, take_region};
 

@@ -156,7 +156,7 @@ impl Deref for Bytes {
     }
 }
 
-fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut memory = File::from(memfd_create("mp-payload", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     set_len(&memory, bytes.len() as u64)?;
     memory.write_all(bytes)?;
@@ -164,7 +164,7 @@ fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(memory.into())
 }
 
-fn contents(memory: Option<OwnedFd>) -> io::Result<Bytes> {
+pub(crate) fn contents(memory: Option<OwnedFd>) -> io::Result<Bytes> {
     let memory = memory.ok_or(io::ErrorKind::InvalidData)?;
     Ok(Bytes::Mapped(Sealed::new(&memory)?))
 }

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use mp_core::{
     StartError, StartMethod,
     call::{Function, Pointer},
-    transfer::{self, Handle},
+    transfer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -16,7 +16,7 @@ use crate::{
     engine::Engine,
     error::Error,
     pool::Pool,
-    worker::{self, Exit, Initializer, Packed, Setup},
+    worker::{self, Exit, Initializer, Prelude, Setup},
 };
 
 /// What the engine is told about its workers.
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct Settings {
     pub(crate) workers: usize,
     pub(crate) name: String,
-    pub(crate) initializer: Option<(Pointer<Initializer>, Packed)>,
+    pub(crate) initializer: Option<Prelude>,
     exit: Option<Pointer<Exit>>,
     pub(crate) max_tasks: Option<u64>,
     pub(crate) address_space: Option<u64>,
@@ -52,16 +52,8 @@ impl Settings {
 
     /// What a worker is told.
     pub(crate) fn setup(&self) -> Result<Setup, Error> {
-        let copy = |packed: &Packed| -> std::io::Result<Packed> {
-            let handles = packed.handles.iter().map(Handle::try_clone).collect::<Result<_, _>>()?;
-            Ok(Packed { bytes: packed.bytes.clone(), handles })
-        };
-        let initializer = match &self.initializer {
-            None => None,
-            Some((function, packed)) => Some((*function, copy(packed)?)),
-        };
         Ok(Setup {
-            initializer,
+            initializer: self.initializer.as_ref().map(Prelude::try_clone).transpose()?,
             exit: self.exit,
             threads: self.threads,
             resident: self.resident,
@@ -184,12 +176,10 @@ impl PoolBuilder {
     }
 
     fn initialize<Args: Serialize>(&mut self, initializer: Pointer<Initializer>, args: &Args) {
-        match transfer::encode(args) {
-            Ok(parcel) => {
-                let packed = Packed { bytes: parcel.bytes, handles: parcel.handles };
-                self.settings.initializer = Some((initializer, packed));
-            }
-            Err(error) => self.error = Some(error.into()),
+        let parcel = transfer::encode(args).map_err(Error::from);
+        match parcel.and_then(|parcel| Ok(Prelude::new(initializer, parcel)?)) {
+            Ok(prelude) => self.settings.initializer = Some(prelude),
+            Err(error) => self.error = Some(error),
         }
     }
 

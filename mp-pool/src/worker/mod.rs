@@ -19,9 +19,9 @@ use mp_core::{
     call::Pointer,
     catch_panic,
     kill_points::{Point, reach},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     shared::{GetError, PutError, Wake},
-    transfer::{self, Handle},
+    transfer::{self, Constant, Fd, Handle, Parcel},
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub(crate) const CONTEXTS: usize = 4;
 /// Runs a chunk and gives the memory of its message back: one such function for each type of task.
 pub(crate) type Runner = fn(Work) -> Vec<u8>;
 /// Runs an initializer.
-pub(crate) type Initializer = fn(Vec<u8>, Vec<OwnedFd>) -> Result<Box<dyn Any>, String>;
+pub(crate) type Initializer = fn(&[u8], Vec<OwnedFd>) -> Result<Box<dyn Any>, String>;
 /// Runs an exit hook and encodes what it returns.
 pub(crate) type Exit = fn() -> Result<Vec<u8>, String>;
 
@@ -54,26 +54,37 @@ pub(crate) struct Packed {
     pub(crate) handles: Vec<Handle>,
 }
 
-impl Serialize for Packed {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let attach = |handle: &Handle| transfer::attach_fd(handle.as_fd()).map_err(serde::ser::Error::custom);
-        let handles = self.handles.iter().map(attach).collect::<Result<Vec<u32>, _>>()?;
-        (&self.bytes, handles).serialize(serializer)
-    }
+/// An initializer with its arguments.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Prelude {
+    function: Pointer<Initializer>,
+    /// Written once, however many workers are started: to start one must not take longer for what it is given.
+    args: Constant,
+    handles: Vec<Fd<OwnedFd>>,
 }
 
-impl<'de> Deserialize<'de> for Packed {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (bytes, handles) = <(Vec<u8>, Vec<u32>)>::deserialize(deserializer)?;
-        let take = |index| transfer::take_fd(index).map(Handle::Fd).map_err(serde::de::Error::custom);
-        Ok(Self { bytes, handles: handles.into_iter().map(take).collect::<Result<_, _>>()? })
+impl Prelude {
+    pub(crate) fn new(function: Pointer<Initializer>, args: Parcel) -> io::Result<Self> {
+        let handles = args.handles.into_iter().map(|handle| handle.into_fd().map(Fd));
+        Ok(Self { function, handles: handles.collect::<Result<_, _>>()?, args: Constant::new(&args.bytes)? })
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let handles = self.handles.iter().map(|fd| fd.0.try_clone().map(Fd)).collect::<Result<_, _>>()?;
+        Ok(Self { function: self.function, args: self.args.try_clone()?, handles })
+    }
+
+    /// Makes the state of a worker.
+    fn call(self) -> Result<Box<dyn Any>, String> {
+        let args = self.args.read().map_err(|error| error.to_string())?;
+        self.function.target()(&args, self.handles.into_iter().map(|fd| fd.0).collect())
     }
 }
 
 /// What a worker is told at its start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
-    pub(crate) initializer: Option<(Pointer<Initializer>, Packed)>,
+    pub(crate) initializer: Option<Prelude>,
     pub(crate) exit: Option<Pointer<Exit>>,
     /// Threads of rayon's global pool.
     pub(crate) threads: Option<usize>,
@@ -140,11 +151,8 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
         over: Cell::new(false),
         lengths: Cell::default(),
     });
-    if let Some((initializer, packed)) = setup.initializer {
-        let initializer = initializer.target();
-        let fds = packed.handles.into_iter().map(Handle::into_fd).collect::<Result<_, _>>();
-        let state = catch_panic(|| initializer(packed.bytes, fds.map_err(|error| error.to_string())?));
-        match state {
+    if let Some(prelude) = setup.initializer {
+        match catch_panic(|| prelude.call()) {
             Ok(Ok(state)) => task::set_state(state),
             Ok(Err(failed)) => {
                 session.answer(&Answer::NotReady(NotReady::Failed(failed)));

@@ -194,7 +194,7 @@ where
     F::Output: 'static,
 {
     let call = const {
-        &Landing::new((|bytes, fds| Ok(Box::new(call_with::<F, Args>(&bytes, fds)?) as _)) as Initializer)
+        &Landing::new((|bytes, fds| Ok(Box::new(call_with::<F, Args>(bytes, fds)?) as _)) as Initializer)
     };
     Pointer(call)
 }
@@ -210,7 +210,7 @@ where
     let call = const {
         &Landing::new(
             (|bytes, fds| {
-                let state = call_with::<F, Args>(&bytes, fds)?.map_err(|error| error.to_string())?;
+                let state = call_with::<F, Args>(bytes, fds)?.map_err(|error| error.to_string())?;
                 Ok(Box::new(state) as _)
             }) as Initializer,
         )

@@ -28,5 +28,6 @@ mod python_life;
 mod scarcity;
 mod slow_code;
 mod stalls;
+mod starts;
 mod storm;
 mod surroundings;
