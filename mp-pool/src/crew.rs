@@ -142,10 +142,10 @@ pub(crate) trait Crew: Send {
     /// Kills whoever is at this item.
     fn kill(&mut self, item: Item, why: Why);
 
-    /// Whether some are missing, and will be started when there is work for them.
-    fn is_short(&self) -> bool;
+    /// Whether some are missing and to be started, now or after a pause; `wanted` says that there is work for them.
+    fn is_short(&self, wanted: bool) -> bool;
 
-    /// Whether one more is to be started now; `wanted` says that there is work for it.
+    /// One that is to be started now; `wanted` as for [`is_short`](Self::is_short).
     fn opening(&mut self, wanted: bool, now: Instant) -> Option<Self::Opening>;
 
     /// Takes in one that was started, or learns that it could not be.

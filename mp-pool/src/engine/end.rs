@@ -31,10 +31,8 @@ impl Engine {
         }
         self.wait(None, &|| self.table.lock().finish());
         self.table.lock().crew.close(false);
-        if !self.wait_for_workers(LEAVING) {
-            self.end_workers();
-        }
-        self.stop(None);
+        let ended = self.wait_for_workers(LEAVING) || self.end_workers();
+        self.stop(if ended { None } else { Some(TOLD) });
         Ok(())
     }
 
@@ -59,10 +57,11 @@ impl Engine {
         self.stop(Some(TOLD));
     }
 
-    fn end_workers(&self) {
+    /// Kills all workers; whether none is left.
+    fn end_workers(&self) -> bool {
         self.table.lock().crew.end(true);
-        // Nothing survives SIGKILL; what may keep it waiting is a disk.
-        self.wait_for_workers(LEAVING);
+        // Nothing survives SIGKILL; what may keep it waiting is a disk, or that it is not known yet, because its start hangs.
+        self.wait_for_workers(LEAVING)
     }
 
     /// Waits until no worker is left; whether that is so.
@@ -77,6 +76,7 @@ impl Engine {
         self.stopped.store(true, Ordering::Release);
         self.alarm.kick();
         self.clerk.stop();
+        self.starter.wake();
         self.ring();
         let deadline = time.map(|time| Instant::now() + time);
         // No lock is held meanwhile: a callback may end the pool while another waits here for that callback.

@@ -1,4 +1,4 @@
-//! The keeper: learns of deaths, starts workers, tends deadlines.
+//! The keeper: learns of deaths, tends deadlines, sees that workers are missing.
 
 use std::{io, sync::atomic::Ordering, time::Instant};
 
@@ -37,8 +37,7 @@ impl Engine {
             }
             table.advance();
             due = table.tend(now);
-            let wanted = table.waiting();
-            let opening = table.crew.opening(wanted, now);
+            let short = table.crew.is_short(table.waiting());
             let news = std::mem::take(&mut table.news);
             let trace = std::mem::take(table.crew.trace());
             drop(table);
@@ -49,12 +48,8 @@ impl Engine {
                 // For the one that collects: something has ended without an answer. And for one that waits for workers to end.
                 self.ring();
             }
-            if let Some(opening) = opening {
-                let started = opening.start();
-                let now = Instant::now();
-                self.table.lock().crew.welcome(started, now);
-                // There may be more to start, and the new one may have ended already.
-                due = Some(now);
+            if short {
+                self.starter.wake();
             }
         }
     }

@@ -4,6 +4,7 @@
 mod clerk;
 mod end;
 mod keeper;
+mod starter;
 mod table;
 
 use std::{
@@ -21,6 +22,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use self::clerk::{Underway, runs_callbacks};
 use self::{
     clerk::Clerk,
+    starter::Starter,
     table::{Phase, Table},
 };
 use crate::{
@@ -50,6 +52,7 @@ pub(crate) struct Engine {
     /// How many callers wait without collecting.
     waiting: AtomicUsize,
     clerk: Clerk,
+    starter: Starter,
     stopped: AtomicBool,
     threads: Mutex<Vec<OwnThread>>,
     settings: Arc<Settings>,
@@ -74,7 +77,7 @@ enum Holder {
 }
 
 impl Engine {
-    /// Starts the workers (unless they are started lazily) and the keeper.
+    /// Starts the keeper, the workers (unless they are started lazily) and the starter of others.
     pub(crate) fn start(settings: Settings) -> Result<Arc<Self>, Error> {
         let settings = Arc::new(settings);
         let bell = Bell::new()?;
@@ -88,6 +91,7 @@ impl Engine {
             changed: Condvar::new(),
             waiting: AtomicUsize::new(0),
             clerk: Clerk::default(),
+            starter: Starter::default(),
             stopped: AtomicBool::new(false),
             threads: Mutex::default(),
             settings,
@@ -95,16 +99,15 @@ impl Engine {
             pid: own_pid(),
         });
         engine.start_thread("keeper", Self::keep)?;
-        loop {
-            let now = Instant::now();
-            let Some(opening) = engine.table.lock().crew.opening(false, now) else { break };
-            let started = opening.start();
-            let failed = started.as_ref().err().cloned();
-            engine.table.lock().crew.welcome(started, now);
-            if let Some(error) = failed {
-                engine.terminate();
-                return Err(error);
+        let begin = || {
+            while let Some(started) = engine.start_worker() {
+                started?;
             }
+            Ok(engine.start_thread("starter", Self::start_workers)?)
+        };
+        if let Err(error) = begin() {
+            engine.terminate();
+            return Err(error);
         }
         Ok(engine)
     }
@@ -198,7 +201,7 @@ impl Engine {
     fn after(&self, mut table: MutexGuard<'_, Table<Local>>) {
         let news = std::mem::take(&mut table.news);
         let waiting = table.waiting();
-        let kick = std::mem::take(&mut table.kick) || waiting && table.crew.is_short();
+        let kick = std::mem::take(&mut table.kick) || waiting && table.crew.is_short(true);
         let trace = std::mem::take(table.crew.trace());
         drop(table);
         trace.tell();

@@ -124,16 +124,17 @@ impl Crew for Local {
         }
     }
 
-    fn is_short(&self) -> bool {
+    fn is_short(&self, wanted: bool) -> bool {
         // Exit hooks may take their time; but of those that never end there are not more and more.
         let size = self.settings.workers;
         let leaving = self.members.iter().filter(|member| member.leaves()).count().min(size);
-        !self.closed && self.members.len() + self.starting < size + leaving
+        (wanted || !self.settings.lazy())
+            && !self.closed
+            && self.members.len() + self.starting < size + leaving
     }
 
     fn opening(&mut self, wanted: bool, now: Instant) -> Option<Opening> {
-        let missing = self.is_short() && (wanted || !self.settings.lazy());
-        if !missing || self.pause.is_some_and(|pause| now < pause) {
+        if !self.is_short(wanted) || self.pause.is_some_and(|pause| now < pause) {
             return None;
         }
         self.starting += 1;

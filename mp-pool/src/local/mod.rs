@@ -158,7 +158,7 @@ impl Local {
                         member.close(false);
                     }
                     if part.last && member.leaves() {
-                        // The keeper starts another, and sees that this one ends.
+                        // The keeper has another started, and sees that this one ends.
                         self.alarm.kick();
                     }
                     came.long.truncate(part.long as usize);
