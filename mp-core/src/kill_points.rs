@@ -125,6 +125,8 @@ points! {
     Claimed,
     /// It has begun an item.
     Begun,
+    /// A long run of its bytes was copied out of the pool's store.
+    CopiedApart,
     /// The item is done, the worker still seems to be at it.
     Ran,
     /// The worker is at nothing, what it has done was not sent.

@@ -12,8 +12,9 @@ use mp_core::{
 use serde::Serialize;
 
 use crate::{
-    message::{goes_ahead, write_len},
+    message::write_len,
     spare,
+    store::{Kept, Stock},
 };
 
 /// A batch is full when it has so many bytes or items: small enough that workers begin while the rest is encoded.
@@ -28,8 +29,8 @@ pub(crate) struct Batch {
     bytes: Vec<u8>,
     /// Where items end, all but the last.
     ends: Vec<u32>,
-    /// Where the long runs of bytes are in them.
-    long: Vec<Range<usize>>,
+    /// The long runs that belong between them, and where.
+    long: Vec<(usize, Kept)>,
     /// The handles of those items that have some.
     handles: Vec<(u32, Vec<Handle>)>,
 }
@@ -44,26 +45,29 @@ pub(crate) struct Encoded {
 }
 
 /// Encodes as many of `items` as fit one batch; the first of them is the item `first` of the input.
-pub(crate) fn encode<T: Serialize>(first: usize, items: &[T]) -> Encoded {
+pub(crate) fn encode<T: Serialize>(first: usize, items: &[T], stock: &Arc<Stock>) -> Encoded {
     let mut bytes = spare::take();
     let mut ends: Vec<u32> = Vec::with_capacity(items.len().min(FULL_ITEMS));
     let mut handles = Vec::new();
     let mut long = Vec::new();
+    let long_bytes = Cell::new(0);
     let full = Cell::new(false);
     let outcome = run_foreign(|| {
         let items = items.iter().take_while(|_| !full.get());
-        let note_long = |at: usize, run: &[u8]| {
-            long.push(at..at + run.len());
-            // They may have to be sent again, and stay with the others.
-            false
+        let keep = |at: usize, run: &[u8]| {
+            // Without memory for it there it goes with the others.
+            let Some(kept) = stock.keep(run) else { return false };
+            long.push((at, kept));
+            long_bytes.update(|bytes| bytes + run.len());
+            true
         };
-        transfer::encode_each(items, &mut bytes, note_long, |end, own| {
+        transfer::encode_each(items, &mut bytes, keep, |end, own| {
             if let Some(own) = own {
                 handles.push((ends.len() as u32, own));
             }
             // Only the last item of a batch can end further behind, and its end is that of the bytes.
             ends.push(u32::try_from(end).unwrap_or(u32::MAX));
-            full.set(end >= FULL_BYTES || ends.len() >= FULL_ITEMS);
+            full.set(end + long_bytes.get() >= FULL_BYTES || ends.len() >= FULL_ITEMS);
         })
     });
     let len = ends.len();
@@ -77,6 +81,8 @@ pub(crate) fn encode<T: Serialize>(first: usize, items: &[T]) -> Encoded {
         if last != u32::MAX {
             bytes.truncate(last as usize);
         }
+        // In front of each stands its length, so that none is at the very end.
+        long.retain(|(at, _)| *at <= bytes.len());
         Batch { first, bytes, ends, long, handles }
     });
     Encoded { batch, len, failed: failed.map(|reason| (first + len, reason)) }
@@ -104,24 +110,26 @@ impl Batch {
         &self.bytes[self.start(items.start)..self.end(items.end - 1)]
     }
 
-    /// Where in these bytes those runs are that go ahead.
-    pub(crate) fn ahead(&self, items: &Range<u32>) -> Vec<Range<usize>> {
-        let (start, end) = (self.start(items.start), self.end(items.end - 1));
-        let within = self.long.iter().filter(|run| start <= run.start && run.end <= end);
-        let ahead = within.filter(|run| goes_ahead(run.len(), items.len()));
-        ahead.map(|run| run.start - start..run.end - start).collect()
+    /// The long runs that belong between these bytes, and where.
+    pub(crate) fn apart(&self, items: &Range<u32>) -> Vec<(usize, &Kept)> {
+        self.long_of(items).iter().map(|(at, kept)| (at - self.start(items.start), kept)).collect()
     }
 
-    /// Appends their lengths, without what goes ahead.
-    pub(crate) fn write_lengths(&self, items: &Range<u32>, ahead: &[Range<usize>], into: &mut Vec<u8>) {
-        let first = self.start(items.start);
-        let mut start = 0;
-        for item in items.clone() {
-            let end = self.end(item) - first;
-            let ahead = ahead.iter().filter(|run| start <= run.start && run.end <= end);
-            write_len(end - start - ahead.map(Range::len).sum::<usize>(), into);
-            start = end;
-        }
+    fn long_of(&self, items: &Range<u32>) -> &[(usize, Kept)] {
+        // In front of each stands its length, so that none is at the very beginning of an item.
+        let before = |end: usize| self.long.partition_point(|(at, _)| *at <= end);
+        &self.long[before(self.start(items.start))..before(self.end(items.end - 1))]
+    }
+
+    /// How many bytes these items have in all.
+    fn size(&self, items: &Range<u32>) -> usize {
+        let long = self.long_of(items).iter().map(|(_, kept)| kept.place().len);
+        self.bytes(items).len() + long.sum::<usize>()
+    }
+
+    /// Appends their lengths, without long runs.
+    pub(crate) fn write_lengths(&self, items: &Range<u32>, into: &mut Vec<u8>) {
+        items.clone().for_each(|item| write_len(self.end(item) - self.start(item), into));
     }
 
     pub(crate) fn handles(&self, item: u32) -> &[Handle] {
@@ -180,7 +188,7 @@ impl Span {
 
     /// How many bytes its tasks have.
     pub(crate) fn bytes(&self) -> usize {
-        self.batch.bytes(&self.items).len()
+        self.batch.size(&self.items)
     }
 
     /// The position of its first task in the input.

@@ -233,7 +233,7 @@ impl PoolBuilder {
     }
 
     /// Replaces a worker that has more than so many bytes of resident memory when it has answered: after a chunk, and every few
-    /// milliseconds within a long one.
+    /// milliseconds within a long one. Memory that it shares with other processes does not count.
     pub fn max_resident(mut self, bytes: u64) -> Self {
         self.settings.resident = Some(bytes);
         self

@@ -18,6 +18,7 @@ use crate::{
     job::{Context, Death, WorkerName},
     local::{desk::Item, link::Came},
     message::{Chunk, Part},
+    store::Kept,
     trace::Trace,
 };
 
@@ -36,11 +37,11 @@ pub(crate) struct Room {
 
 /// A chunk to be given out.
 pub(crate) struct Outgoing<'a> {
-    /// Its place is chosen below.
+    /// Its place, and how its runs are found, is added below.
     pub(crate) head: Chunk,
     pub(crate) items: &'a [u8],
-    /// Which of these bytes go ahead.
-    pub(crate) ahead: &'a [Range<usize>],
+    /// What belongs between these bytes, and where.
+    pub(crate) apart: Vec<(usize, &'a Kept)>,
     pub(crate) lengths: &'a [u8],
     pub(crate) handles: Vec<Handle>,
     pub(crate) context: Option<&'a Arc<Context>>,

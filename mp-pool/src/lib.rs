@@ -174,6 +174,7 @@ mod pool;
 mod progress;
 mod results;
 mod spare;
+mod store;
 pub mod task;
 mod trace;
 mod wait;

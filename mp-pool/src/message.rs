@@ -5,12 +5,16 @@ use std::time::Duration;
 use mp_core::{
     PanicReport,
     call::Pointer,
+    kill_points::{Point, reach},
     os::fd::OwnedFd,
     transfer::{self, Long},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::worker::Runner;
+use crate::{
+    store::{Opened, Place},
+    worker::Runner,
+};
 
 /// From the pool to a worker; the body follows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,13 +36,21 @@ pub(crate) struct Chunk {
     pub(crate) len: u32,
     /// The bytes of the items; behind them stand their lengths.
     pub(crate) bytes: u64,
-    /// How many long runs of bytes came ahead of it.
-    pub(crate) long: u32,
+    /// The long runs of bytes that belong between them.
+    pub(crate) apart: Vec<Apart>,
     /// Whether the pool wants to know when each item began.
     pub(crate) timed: bool,
     /// The context, 0 for none.
     pub(crate) context: u32,
     pub(crate) runner: Pointer<Runner>,
+}
+
+/// A long run of bytes in the store.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Apart {
+    /// As in [`Long`].
+    pub(crate) at: usize,
+    pub(crate) place: Place,
 }
 
 /// Puts the order in front of a message that is still empty.
@@ -134,13 +146,13 @@ impl Part {
     }
 }
 
-/// Whether a long run of bytes goes ahead of a message with so many tasks.
+/// Whether a long run of bytes goes ahead of a message with so many results.
 ///
 /// If there are many of them, many must be kept at once on the other side, each in its own memory, which is given back to the
 /// system and fetched again. What is of some length only is then better copied once more.
-pub(crate) fn goes_ahead(run: usize, tasks: usize) -> bool {
+pub(crate) fn goes_ahead(run: usize, results: usize) -> bool {
     const AMONG_OTHERS: usize = 1 << 20;
-    tasks == 1 || run >= AMONG_OTHERS
+    results == 1 || run >= AMONG_OTHERS
 }
 
 /// Appends the length of one value; most are short.
@@ -176,8 +188,49 @@ pub(crate) fn read_len(bytes: &mut &[u8]) -> Option<usize> {
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
     pub(crate) fds: Vec<OwnedFd>,
-    /// In the order of their places.
-    pub(crate) long: Vec<Long>,
+    pub(crate) runs: Runs,
+}
+
+/// Long runs of bytes, in the order of their places.
+#[derive(Debug)]
+pub(crate) enum Runs {
+    Came(Vec<Long>),
+    /// Where they belong, and where they are.
+    Stored(Vec<(usize, Opened)>),
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self::Came(Vec::new())
+    }
+}
+
+impl Runs {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Came(long) => long.is_empty(),
+            Self::Stored(apart) => apart.is_empty(),
+        }
+    }
+
+    /// Takes those that belong in front of `end`.
+    fn take(&mut self, end: usize) -> Result<Vec<Long>, String> {
+        match self {
+            Self::Came(long) => {
+                let own = long.partition_point(|long| long.at <= end);
+                Ok(long.drain(..own).collect())
+            }
+            Self::Stored(apart) => {
+                let own = apart.partition_point(|(at, _)| *at <= end);
+                let copies = apart.drain(..own).map(|(at, opened)| {
+                    let bytes = opened.copy().ok_or("there is no memory for it")?;
+                    reach(Point::CopiedApart);
+                    Ok(Long { at, bytes })
+                });
+                copies.collect()
+            }
+        }
+    }
 }
 
 /// Values, one behind the other, and behind them their lengths: each is decoded from its own bytes, so that one that does not decode
@@ -197,7 +250,7 @@ impl<'a> Values<'a> {
     pub(crate) fn new(body: &'a [u8], bytes: u64, beside: Beside) -> Self {
         let split = usize::try_from(bytes).ok().and_then(|bytes| body.split_at_checked(bytes));
         let (values, lengths) = split.unwrap_or_default();
-        let bare = beside.fds.is_empty() && beside.long.is_empty();
+        let bare = beside.fds.is_empty() && beside.runs.is_empty();
         Self { values, lengths, bytes: values.len(), beside, bare }
     }
 
@@ -224,8 +277,7 @@ impl<'a> Values<'a> {
         let end = self.bytes - self.values.len();
         let fds = std::mem::take(&mut self.beside.fds);
         // In front of each stands its length, so that none is at the very beginning of a value.
-        let own = self.beside.long.partition_point(|long| long.at <= end);
-        let mut long: Vec<Long> = self.beside.long.drain(..own).collect();
+        let mut long = self.beside.runs.take(end)?;
         for long in &mut long {
             long.at = long.at.checked_sub(end - value.len()).ok_or("the message is corrupt")?;
         }

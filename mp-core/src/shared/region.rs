@@ -220,6 +220,18 @@ impl Region {
     /// # Errors
     /// [`RegionError::Corrupt`] if the part is not that long, [`RegionError::System`] if the kernel refuses.
     pub fn window(&self, offset: u64, len: usize) -> Result<Window, RegionError> {
+        self.map_window(offset, len, true)
+    }
+
+    /// As [`Region::window`], to read only: nothing in this process can write there, also not by a stray pointer.
+    ///
+    /// # Errors
+    /// As for [`Region::window`].
+    pub fn read_only_window(&self, offset: u64, len: usize) -> Result<Window, RegionError> {
+        self.map_window(offset, len, false)
+    }
+
+    fn map_window(&self, offset: u64, len: usize, writable: bool) -> Result<Window, RegionError> {
         let system =
             |action| move |cause: Errno| RegionError::System { len: len as u64, action, cause: cause.into() };
         let base = self.0.mapping.len().next_multiple_of(PAGE) as u64;
@@ -229,7 +241,7 @@ impl Region {
         if end > file_len {
             return Err(RegionError::Corrupt("a window lies outside of it"));
         }
-        let mapping = Mapping::new(&self.0.fd, start, len).map_err(system("mapped"))?;
+        let mapping = Mapping::map(&self.0.fd, start, len, writable).map_err(system("mapped"))?;
         Ok(Window { region: self.clone(), start, mapping })
     }
 
@@ -300,7 +312,7 @@ impl Window {
         self.mapping.append_to(offset, len, into)
     }
 
-    /// Copies bytes in at `offset`; false, and nothing done, if the range is not inside the window.
+    /// Copies bytes in at `offset`; false, and nothing done, if the range is not inside the window, or that is to be read only.
     #[inline]
     #[must_use]
     pub fn write(&self, offset: usize, from: &[u8]) -> bool {
@@ -312,10 +324,15 @@ impl Window {
     /// # Errors
     /// [`RegionError::System`] if there is no memory, [`RegionError::Corrupt`] if the range is not inside the window.
     pub fn reserve(&self, range: Range<usize>) -> Result<(), RegionError> {
-        if range.end > self.len() {
-            return Err(RegionError::Corrupt("a part lies outside of its window"));
-        }
         self.fallocate(FallocateFlags::empty(), range, "reserved")
+    }
+
+    /// Gives the pages of a part of the window back, which then reads as zeros.
+    ///
+    /// # Errors
+    /// [`RegionError::System`] if the kernel refuses, [`RegionError::Corrupt`] if the range is not inside the window.
+    pub fn release(&self, range: Range<usize>) -> Result<(), RegionError> {
+        self.fallocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, range, "released")
     }
 
     /// Gives the pages of the window back, except the one with the byte at `keep`; what is given back reads as zeros.
@@ -324,9 +341,8 @@ impl Window {
     /// [`RegionError::System`] if the kernel refuses.
     pub fn release_except(&self, keep: usize) -> Result<(), RegionError> {
         let page = (keep / PAGE * PAGE).min(self.len());
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        self.fallocate(flags, 0..page, "released")?;
-        self.fallocate(flags, (page + PAGE).min(self.len())..self.len(), "released")
+        self.release(0..page)?;
+        self.release((page + PAGE).min(self.len())..self.len())
     }
 
     fn fallocate(
@@ -335,6 +351,9 @@ impl Window {
         range: Range<usize>,
         action: &'static str,
     ) -> Result<(), RegionError> {
+        if range.end > self.len() {
+            return Err(RegionError::Corrupt("a part lies outside of its window"));
+        }
         let len = range.len() as u64;
         if len == 0 {
             return Ok(());

@@ -20,11 +20,13 @@ use crate::{
     sync::RobustMutex,
 };
 
-/// A shared, readable and writable mapping of part of a file; unmapped on drop.
+/// A shared mapping of part of a file; unmapped on drop.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    /// Else a write is refused, or a crash if it is done by any other way than [`write`](Self::write).
+    writable: bool,
 }
 
 // SAFETY: a mapping is plain memory at a fixed address, owned by this value alone; all access goes through raw copies
@@ -34,14 +36,18 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `len` bytes of `fd` from `offset`. The file must be at least that long and sealed against shrinking: the
+    /// Maps `len` bytes of `fd` from `offset`, to read and to write. The file must be at least that long and sealed against shrinking: the
     /// caller has checked both, else a later access could raise SIGBUS (which is a crash, not unsoundness).
     pub(crate) fn new(fd: impl AsFd, offset: u64, len: usize) -> os::io::Result<Self> {
+        Self::map(fd, offset, len, true)
+    }
+
+    /// The same, perhaps to read only.
+    pub(crate) fn map(fd: impl AsFd, offset: u64, len: usize, writable: bool) -> os::io::Result<Self> {
+        let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: a null hint asks for fresh address space, so no existing mapping is replaced.
-        let start = unsafe {
-            mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, offset)
-        }?;
-        NonNull::new(start.cast()).map(|start| Self { start, len }).ok_or(os::io::Errno::NOMEM)
+        let start = unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, fd, offset) }?;
+        NonNull::new(start.cast()).map(|start| Self { start, len, writable }).ok_or(os::io::Errno::NOMEM)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -81,11 +87,11 @@ impl Mapping {
         true
     }
 
-    /// Copies into the mapping; false, and nothing done, if the range is not inside it.
+    /// Copies into the mapping; false, and nothing done, if the range is not inside it, or it is to be read only.
     #[inline]
     #[must_use]
     pub(crate) fn write(&self, offset: usize, from: &[u8]) -> bool {
-        let Some(into) = self.range(offset, from.len()) else { return false };
+        let Some(into) = self.range(offset, from.len()).filter(|_| self.writable) else { return false };
         // SAFETY: the destination is inside the mapping (checked), the source is a live slice of private memory.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), into.as_ptr(), from.len()) };
         true

@@ -25,6 +25,7 @@ use crate::{
         pile::{List, Part, Pile},
     },
     job::{End, Job},
+    store::Stock,
 };
 
 /// How many items of an input are read at once: few at first, so that workers begin early.
@@ -43,10 +44,10 @@ const MEMORY: Duration = Duration::from_millis(20);
 const SMALL: Duration = Duration::from_micros(50);
 
 /// Encodes consecutive items, of which the first is the item `first` of the input.
-fn encode_all<T: Serialize>(first: usize, items: &[T], mut each: impl FnMut(Encoded)) {
+fn encode_all<T: Serialize>(stock: &Arc<Stock>, first: usize, items: &[T], mut each: impl FnMut(Encoded)) {
     let mut at = 0;
     while at < items.len() {
-        let encoded = batch::encode(first + at, &items[at..]);
+        let encoded = batch::encode(first + at, &items[at..], stock);
         at += encoded.len + usize::from(encoded.failed.is_some());
         each(encoded);
     }
@@ -63,11 +64,12 @@ fn hand_in(engine: &Engine, job: &Arc<Job>, encoded: Encoded) {
 
 /// Submits consecutive items, of which the first is the item `first` of the input.
 pub(crate) fn submit_items<T: Serialize>(engine: &Engine, job: &Arc<Job>, first: usize, items: &[T]) {
-    encode_all(first, items, |encoded| hand_in(engine, job, encoded));
+    encode_all(&engine.stock, first, items, |encoded| hand_in(engine, job, encoded));
 }
 
 /// A part of a piece, to be encoded on any thread.
 struct Items<T> {
+    stock: Arc<Stock>,
     first: usize,
     items: Vec<T>,
 }
@@ -87,10 +89,10 @@ impl<T: Serialize + Send + 'static> Part for Items<T> {
     }
 
     fn work(self, _: Option<EncodedItems<T>>) -> EncodedItems<T> {
-        let Self { first, items } = self;
+        let Self { stock, first, items } = self;
         let begin = Instant::now();
         let mut encoded = Vec::new();
-        encode_all(first, &items, |one| encoded.push(one));
+        encode_all(&stock, first, &items, |one| encoded.push(one));
         EncodedItems { items, encoded, took: begin.elapsed() }
     }
 }
@@ -197,7 +199,7 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
         let clock = || timed.then(Instant::now);
         let mut took = Duration::ZERO;
         let mut begin = clock();
-        encode_all(self.read, &items, |encoded| {
+        encode_all(&self.engine.stock, self.read, &items, |encoded| {
             took += begin.map_or(Duration::ZERO, |begin| begin.elapsed());
             // The next piece may be twice as large.
             if 2 * took >= LARGE {
@@ -237,7 +239,7 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
             let (first, short) = (self.read, items.len() < len);
             self.read += items.len();
             if !items.is_empty() {
-                list.insert(first, Items { first, items });
+                list.insert(first, Items { stock: Arc::clone(&self.engine.stock), first, items });
             }
             if short {
                 break;

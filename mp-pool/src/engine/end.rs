@@ -74,6 +74,7 @@ impl Engine {
     /// callbacks, or hands on what records, are left and ends, and has its own share of what it needs for that.
     fn stop(&self, time: Option<Duration>) {
         self.stopped.store(true, Ordering::Release);
+        self.stock.clear();
         self.alarm.kick();
         self.clerk.stop();
         self.starter.wake();

@@ -36,11 +36,13 @@ impl Engine {
                 table.crew.ended(number);
             }
             table.advance();
-            due = table.tend(now);
+            let tended = table.tend(now);
             let short = table.crew.is_short(table.waiting());
             let news = std::mem::take(&mut table.news);
             let trace = std::mem::take(table.crew.trace());
             drop(table);
+            // Without the lock: it takes time.
+            due = [tended, self.stock.tend(now)].into_iter().flatten().min();
             trace.tell();
             let any = any || !news.is_empty();
             self.tell(news);

@@ -34,6 +34,7 @@ use crate::{
     job::{Callback, End, Job, WorkerName},
     local::{Local, alarm::Alarm, link::Bell, member::ExitResult},
     own_thread::OwnThread,
+    store::Stock,
 };
 
 /// The one that collects looks for stalls after so much sleep in which nothing has happened, at the earliest.
@@ -54,6 +55,8 @@ pub(crate) struct Engine {
     clerk: Clerk,
     starter: Starter,
     stopped: AtomicBool,
+    /// Memory for long runs of arguments.
+    pub(crate) stock: Arc<Stock>,
     threads: Mutex<Vec<OwnThread>>,
     settings: Arc<Settings>,
     born: Instant,
@@ -82,9 +85,10 @@ impl Engine {
         let settings = Arc::new(settings);
         let bell = Bell::new()?;
         let alarm = Arc::new(Alarm::new()?);
-        let crew = Local::new(Arc::clone(&settings), bell.clone(), Arc::clone(&alarm));
+        let stock = Stock::new()?;
+        let crew = Local::new(Arc::clone(&settings), bell.clone(), stock.store().clone(), Arc::clone(&alarm));
         let engine = Arc::new(Self {
-            table: Own::new(Mutex::new(Table::new(crew))),
+            table: Own::new(Mutex::new(Table::new(crew, Arc::clone(&stock)))),
             bell,
             alarm,
             role: Own::new(Mutex::default()),
@@ -93,6 +97,7 @@ impl Engine {
             clerk: Clerk::default(),
             starter: Starter::default(),
             stopped: AtomicBool::new(false),
+            stock,
             threads: Mutex::default(),
             settings,
             born: Instant::now(),
@@ -201,7 +206,7 @@ impl Engine {
     fn after(&self, mut table: MutexGuard<'_, Table<Local>>) {
         let news = std::mem::take(&mut table.news);
         let waiting = table.waiting();
-        let kick = std::mem::take(&mut table.kick) || waiting && table.crew.is_short(true);
+        let kick = table.takes_kick() || waiting && table.crew.is_short(true);
         let trace = std::mem::take(table.crew.trace());
         drop(table);
         trace.tell();
@@ -252,7 +257,7 @@ impl Engine {
         let mut table = self.table.lock();
         let any = table.advance();
         let news = std::mem::take(&mut table.news);
-        let kick = std::mem::take(&mut table.kick);
+        let kick = table.takes_kick();
         let trace = std::mem::take(table.crew.trace());
         drop(table);
         trace.tell();

@@ -24,6 +24,7 @@ use crate::{
     insights::Slowest,
     job::{End, Job},
     local::desk::Item,
+    store::Stock,
 };
 
 /// Stalls are looked for every so many turns, for those who collect and never sleep long enough to look for them then.
@@ -69,6 +70,7 @@ pub(super) enum Phase {
 
 pub(super) struct Table<C> {
     pub(super) crew: C,
+    stock: Arc<Stock>,
     pub(super) phase: Phase,
     line: Line,
     /// What waits for its next attempt.
@@ -95,9 +97,10 @@ pub(super) struct Table<C> {
 }
 
 impl<C: Crew> Table<C> {
-    pub(super) fn new(crew: C) -> Self {
+    pub(super) fn new(crew: C, stock: Arc<Stock>) -> Self {
         Self {
             crew,
+            stock,
             phase: Phase::Running,
             line: Line::default(),
             later: Vec::new(),
@@ -201,6 +204,11 @@ impl<C: Crew> Table<C> {
         self.end(job, span.first(), span.len() as usize, End::Cancelled);
     }
 
+    /// Whether the keeper has something to do that it does not know of.
+    pub(super) fn takes_kick(&mut self) -> bool {
+        std::mem::take(&mut self.kick) || self.stock.has_news()
+    }
+
     /// Takes in what has happened and gives out what waits; whether anything has happened.
     pub(super) fn advance(&mut self) -> bool {
         self.turns = self.turns.wrapping_add(1);
@@ -226,6 +234,8 @@ impl<C: Crew> Table<C> {
 
     /// Ends everything that has not ended.
     pub(super) fn cancel_all(&mut self, failed: Option<&Error>) {
+        // Their workers are not waited for.
+        self.stock.end();
         let line = std::iter::from_fn(|| self.line.cut(&mut self.news, |_, span| span.len()));
         let later = self.later.drain(..).map(|(_, job, span)| (job, span));
         let flights = self.flights.drain().filter_map(|(_, flight)| {

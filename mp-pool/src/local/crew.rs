@@ -140,7 +140,7 @@ impl Crew for Local {
         self.starting += 1;
         self.started += 1;
         let (settings, bell) = (Arc::clone(&self.settings), self.bell.clone());
-        Some(Opening { number: self.started, settings, bell })
+        Some(Opening { number: self.started, settings, bell, store: self.store.clone() })
     }
 
     fn welcome(&mut self, recruit: Result<Member, Error>, now: Instant) {

@@ -3,7 +3,6 @@
 mod stall;
 
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     ops::Range,
     sync::Arc,
@@ -19,13 +18,13 @@ use mp_core::{
 use self::stall::Sight;
 use super::{
     desk::{self, Desk, Item, PLACES, Step},
-    link::{Begin, Link, Next},
+    link::{Link, Next},
 };
 use crate::{
     crew::{Fault, Outgoing, Ticket, Why},
     insights::Work,
     job::{Context, WorkerName},
-    message::{self, Chunk, Order, Part},
+    message::{self, Apart, Chunk, Order, Part},
     worker::CONTEXTS,
 };
 
@@ -147,22 +146,22 @@ impl Member {
 
     /// Gives it a chunk, or says why that cannot be sent.
     pub(crate) fn give(&mut self, chunk: Outgoing<'_>) -> Result<(), String> {
-        let Outgoing { head, items, ahead, lengths, handles, context } = chunk;
+        let Outgoing { head, items, apart, lengths, handles, context } = chunk;
         if let Some(context) = context {
             self.bring(context)?;
         }
         let place = self.places.trailing_ones();
         let (ticket, len) = (head.ticket, head.len);
         self.desk.lay(place, len);
-        let mut short = Cow::Borrowed(items);
-        if !ahead.is_empty() {
-            short = Cow::Owned(self.send_ahead(items, ahead)?);
-        }
-        let head = Chunk { place, bytes: short.len() as u64, long: ahead.len() as u32, ..head };
-        self.send(&Order::Run(head), [&short, lengths], handles)?;
+        let long: usize = apart.iter().map(|(_, kept)| kept.place().len).sum();
+        let apart = apart.into_iter().map(|(at, kept)| Apart { at, place: kept.place() }).collect();
+        let head = Chunk { place, apart, ..head };
+        self.send(&Order::Run(head), [items, lengths], handles)?;
+        self.work.sent += long as u64;
         self.places |= 1 << place;
-        self.held.push_back(Held { ticket, place, bytes: items.len(), nanoseconds: 0 });
-        self.bytes += items.len();
+        let bytes = items.len() + long;
+        self.held.push_back(Held { ticket, place, bytes, nanoseconds: 0 });
+        self.bytes += bytes;
         self.given += u64::from(len);
         Ok(())
     }
@@ -180,21 +179,6 @@ impl Member {
         }
         self.contexts.push_back(context.id);
         Ok(())
-    }
-
-    /// Sends some of the bytes ahead, and returns the others.
-    fn send_ahead(&mut self, bytes: &[u8], ahead: &[Range<usize>]) -> Result<Vec<u8>, String> {
-        let mut short = Vec::new();
-        let mut end = 0;
-        for run in ahead {
-            short.extend_from_slice(&bytes[end..run.start]);
-            end = run.end;
-            let begin = Begin { first: run == &ahead[0], at: short.len() };
-            let sent = self.link.send_ahead(begin, &bytes[run.clone()], |_| ());
-            self.sent(sent.map(|()| run.len()))?;
-        }
-        short.extend_from_slice(&bytes[end..]);
-        Ok(short)
     }
 
     /// Has it look at what it was given.

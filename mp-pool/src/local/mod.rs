@@ -30,6 +30,7 @@ use crate::{
     job::{Death, WorkerName},
     message::{Answer, NotReady, Part},
     spare,
+    store::Store,
     trace::{Trace, note},
     worker,
 };
@@ -47,6 +48,7 @@ pub(crate) const LEAVING: Duration = Duration::from_secs(30);
 pub(crate) struct Local {
     settings: Arc<Settings>,
     bell: Bell,
+    store: Store,
     alarm: Arc<Alarm>,
     members: Vec<Member>,
     /// How many are being started.
@@ -80,12 +82,13 @@ pub(crate) struct Opening {
     number: u64,
     settings: Arc<Settings>,
     bell: Bell,
+    store: Store,
 }
 
 impl Opening {
     /// Starts a worker; does not wait until it is ready.
     pub(crate) fn start(self) -> Result<Member, Error> {
-        let Self { number, settings, bell } = self;
+        let Self { number, settings, bell, store } = self;
         let (ours, theirs) = Link::pair()?;
         let desk = Desk::new()?;
         let mut process = Process::new().name(format!("{}-{number}", settings.name)).daemon(true);
@@ -99,16 +102,17 @@ impl Opening {
             process = process.cpus(cpus);
         }
         let started = desk::now();
-        let child = process.spawn(worker::main, (theirs, desk.clone(), bell, settings.setup()?))?;
+        let child = process.spawn(worker::main, (theirs, desk.clone(), bell, store, settings.setup()?))?;
         Ok(Member::new(number, started, child, ours, desk))
     }
 }
 
 impl Local {
-    pub(crate) fn new(settings: Arc<Settings>, bell: Bell, alarm: Arc<Alarm>) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, bell: Bell, store: Store, alarm: Arc<Alarm>) -> Self {
         Self {
             settings,
             bell,
+            store,
             alarm,
             members: Vec::new(),
             starting: 0,

@@ -10,6 +10,7 @@ use std::{
     any::Any,
     cell::{Cell, RefCell},
     collections::VecDeque,
+    fmt::Display,
     io::{self, Write as _},
     rc::Rc,
 };
@@ -20,7 +21,7 @@ use mp_core::{
     catch_panic,
     kill_points::{Point, reach},
     os::fd::OwnedFd,
-    shared::{GetError, PutError, Wake},
+    shared::{GetError, PutError, RegionError, Wake},
     transfer::{self, Constant, Fd, Handle, Parcel},
 };
 use serde::{Deserialize, Serialize};
@@ -30,11 +31,13 @@ use crate::{
     help,
     local::{
         desk::{self, Desk},
-        link::{self, Begin, Bell, Came, Link},
+        link::{self, Begin, Bell, Link},
         member::Ended,
     },
-    message::{Answer, Chunk, NotReady, Order, read_order},
-    spare, task,
+    message::{Answer, Apart, Beside, Chunk, NotReady, Order, Runs, read_order},
+    spare,
+    store::Store,
+    task,
 };
 
 /// How many contexts a worker keeps; the pool keeps count of them, too.
@@ -100,6 +103,7 @@ pub(crate) struct Session {
     shared: Own<Shared>,
     resident: Option<u64>,
     contexts: RefCell<VecDeque<Rc<Context>>>,
+    store: Store,
     /// Nobody listens any more, or cannot be told what is to be said: the end of this process will tell.
     over: Cell<bool>,
     /// Memory for the lengths of results.
@@ -126,12 +130,13 @@ pub(crate) struct Work {
     /// The message; the items begin at `at`.
     message: Vec<u8>,
     at: usize,
-    came: Came,
+    /// Or why its handles cannot be had.
+    beside: io::Result<Beside>,
     session: Rc<Session>,
 }
 
 /// The main function of a worker process; returns what the exit hook returned, encoded.
-pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
+pub(crate) fn main(link: Link, desk: Desk, bell: Bell, store: Store, setup: Setup) -> Ended {
     // Ctrl-C reaches the whole group; what it means is for the pool's own process to say.
     mp_core::ignore_interrupt();
     task::enter(&desk);
@@ -148,6 +153,7 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
         shared: Own::new(Shared { link, desk, bell }),
         resident: setup.resident,
         contexts: RefCell::default(),
+        store,
         over: Cell::new(false),
         lengths: Cell::default(),
     });
@@ -170,27 +176,32 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, setup: Setup) -> Ended {
     Some(exit())
 }
 
+/// Ends the process before it has begun what it should take: the pool tells of the death, and gives up on a task that always costs one.
+fn cannot_take(error: &dyn Display) -> ! {
+    let name = mp_core::current_process().name;
+    let _ = writeln!(io::stderr(), "{name} ends: it could not take its next task: {error}");
+    std::process::exit(1);
+}
+
 impl Session {
     /// Does what the next message says; `None` at the end.
     fn step(self: &Rc<Self>) -> Option<()> {
         let mut message = spare::take();
-        let mut came = match self.shared.link.receive(&mut message) {
+        let came = match self.shared.link.receive(&mut message) {
             Ok(came) => came,
             Err(GetError::Closed) => return None,
-            Err(error) => {
-                // The pool tells of the death, and gives up on a task that always costs one.
-                let name = mp_core::current_process().name;
-                let _ = writeln!(io::stderr(), "{name} ends: it could not take its next task: {error}");
-                std::process::exit(1);
-            }
+            Err(error) => cannot_take(&error),
         };
         let (order, at) = read_order(&message).ok()?;
         match order {
             Order::Run(chunk) => {
                 reach(Point::ChunkTaken);
+                let open = |apart: &Apart| Ok((apart.at, self.store.open(apart.place)?));
+                let runs = chunk.apart.iter().map(open).collect::<Result<_, RegionError>>();
+                let runs = Runs::Stored(runs.unwrap_or_else(|error| cannot_take(&error)));
+                let beside = came.fds.map(|fds| Beside { fds, runs });
                 let runner = chunk.runner.target();
-                came.long.truncate(chunk.long as usize);
-                spare::give(runner(Work { chunk, message, at, came, session: Rc::clone(self) }));
+                spare::give(runner(Work { chunk, message, at, beside, session: Rc::clone(self) }));
             }
             Order::Context(id) => {
                 message.drain(..at);
@@ -229,9 +240,13 @@ impl Session {
     fn too_large(&self) -> bool {
         self.resident.is_some_and(|limit| {
             let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            kilobytes.is_some_and(|kilobytes| kilobytes * 1024 > limit)
+            let kilobytes = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+            };
+            // What is shared with others stays when this process is replaced.
+            let own = kilobytes("VmRSS").map(|all| all.saturating_sub(kilobytes("RssShmem").unwrap_or(0)));
+            own.is_some_and(|own| own * 1024 > limit)
         })
     }
 }

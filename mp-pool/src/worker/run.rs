@@ -102,8 +102,8 @@ impl Work {
         context: impl FnOnce(&Session) -> Result<C, String>,
         call: impl Fn(&C, Args) -> R,
     ) -> Vec<u8> {
-        let beside = match std::mem::replace(&mut self.came.fds, Ok(Vec::new())) {
-            Ok(fds) => Beside { fds, long: std::mem::take(&mut self.came.long) },
+        let beside = match std::mem::replace(&mut self.beside, Ok(Beside::default())) {
+            Ok(beside) => beside,
             Err(error) => return self.refuse(0..0, &format!("its handles could not be received: {error}")),
         };
         let chunk = &self.chunk;

@@ -29,5 +29,6 @@ mod scarcity;
 mod slow_code;
 mod stalls;
 mod starts;
+mod store;
 mod storm;
 mod surroundings;

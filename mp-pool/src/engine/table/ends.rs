@@ -14,7 +14,7 @@ use crate::{
     crew::{Crew, Fault, Ticket, Why},
     job::{Death, End, Job, WorkerName},
     local::link::Came,
-    message::{Beside, Part},
+    message::{Beside, Part, Runs},
     trace::note,
 };
 
@@ -57,7 +57,9 @@ impl<C: Crew> Table<C> {
                 Answered { who: Arc::clone(&who), first, len, took: Duration::from_nanos(part.nanoseconds) }
             );
             let end = match came.fds {
-                Ok(fds) => End::Answered { part, message, beside: Beside { fds, long: came.long }, who },
+                Ok(fds) => {
+                    End::Answered { part, message, beside: Beside { fds, runs: Runs::Came(came.long) }, who }
+                }
                 Err(error) => End::NotReceived(error.to_string()),
             };
             self.end(&job, first, len as usize, end);

@@ -83,15 +83,14 @@ impl<C: Crew> Table<C> {
         };
         let items = span.batch.bytes(&span.items);
         let mut lengths = std::mem::take(&mut self.lengths);
-        let ahead = span.batch.ahead(&span.items);
-        span.batch.write_lengths(&span.items, &ahead, &mut lengths);
+        span.batch.write_lengths(&span.items, &mut lengths);
         let head = Chunk {
             ticket,
             place: 0,
             first: span.first() as u64,
             len: span.len(),
-            bytes: 0,
-            long: 0,
+            bytes: items.len() as u64,
+            apart: Vec::new(),
             timed: job.is_timed(),
             context: job.context.as_ref().map_or(0, |context| context.id),
             runner: job.runner,
@@ -99,10 +98,9 @@ impl<C: Crew> Table<C> {
         if let Some(limit) = job.options.timeout {
             self.watch(limit);
         }
-        let context = job.context.as_ref();
-        let given = self
-            .crew
-            .give(room, Outgoing { head, items, ahead: &ahead, lengths: &lengths, handles, context });
+        let (apart, context) = (span.batch.apart(&span.items), job.context.as_ref());
+        let given =
+            self.crew.give(room, Outgoing { head, items, apart, lengths: &lengths, handles, context });
         lengths.clear();
         self.lengths = lengths;
         if let Err(reason) = given {

@@ -1,9 +1,9 @@
-//! What is sent ahead of a message: its long runs of bytes, in pieces.
+//! What a worker sends ahead of an answer: its long runs of bytes, in pieces.
 //!
-//! A message of many megabytes that is copied in, then copied out, takes twice as long as one that is copied out while it is still
+//! An answer of many megabytes that is copied in, then copied out, takes twice as long as one that is copied out while it is still
 //! copied in. And what is long is taken out straight into memory of its own, in which it stays for good
 //! (`mp_core::transfer::decode_with`). So a long run of bytes is announced, comes piece by piece, and is kept until its message
-//! comes, which says how many belong to it. Whoever sends may give up at any step, or die: what no message claims is dropped, by
+//! comes, which says how many belong to it. The worker may give up at any step, or die: what no message claims is dropped, by
 //! the next message, by the first run that is meant for another, or with the link.
 
 use mp_core::{shared::GetError, transfer::Long};
