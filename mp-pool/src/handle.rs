@@ -178,9 +178,13 @@ impl<T> Handle<T> {
         self.shared.take(None).unwrap_or(Err(Error::TimedOut))
     }
 
-    /// As [`get`](Self::get), but gives up after `timeout`, never earlier. The call goes on then. It also gives up where the result is
-    /// there and another thread decodes it, or its callbacks have not returned: it leaves these to the pool's thread, which may be at
-    /// those of another call. What it cannot interrupt is the result's own `Deserialize`, if this is the first to ask for it.
+    /// As [`get`](Self::get), but gives up after `timeout`, never earlier. The call goes on then.
+    ///
+    /// It also gives up where the result is there and another thread decodes it, or its own callbacks have not returned. It runs none of
+    /// these, since it could not leave off, but leaves them to the pool's thread: so it times out, too, where that hangs in a callback
+    /// of *another* call. Whoever would rather run them calls [`wait_timeout`](Self::wait_timeout), then [`get`](Self::get). A result
+    /// without callbacks waits for nobody's. What it cannot interrupt is the result's own `Deserialize`, if this is the first to ask
+    /// for it.
     ///
     /// # Errors
     /// [`Error::TimedOut`]; else as [`get`](Self::get).

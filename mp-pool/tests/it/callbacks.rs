@@ -77,6 +77,8 @@ fn a_callback_that_hangs_holds_up_only_its_own_result() {
     // Whoever has only so much time runs nothing that may take longer.
     assert!(matches!(handle.get_timeout(SHORT), Err(Error::TimedOut)));
     assert!(told.try_recv().is_err());
+    assert_eq!(pool.apply_async(|| 3, ()).unwrap().get_timeout(PATIENCE).unwrap(), 3);
+    assert!(handle.wait_timeout(PATIENCE));
     assert_eq!(ends(move || handle.get()).unwrap(), 2);
     assert_eq!(told.recv(), Ok(2));
     assert!(told.recv().is_err());
