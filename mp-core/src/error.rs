@@ -68,8 +68,13 @@ impl fmt::Display for ExitStatus {
 #[doc(hidden)]
 #[must_use]
 pub fn advice(cause: &io::Error) -> &'static str {
-    let full = cause.raw_os_error() == Some(Errno::MFILE.raw_os_error());
-    if full { ": raise the limit on open files, `ulimit -n`" } else { "" }
+    match cause.raw_os_error() {
+        Some(error) if error == Errno::MFILE.raw_os_error() => ": raise the limit on open files, `ulimit -n`",
+        Some(error) if error == Errno::FBIG.raw_os_error() => {
+            ": raise the limit on the size of files, `ulimit -f`, which counts for shared memory, too"
+        }
+        _ => "",
+    }
 }
 
 /// Makes the `Debug` of errors their message, because that is what `unwrap`, and a `main` that returns one, print.

@@ -47,6 +47,14 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) context: Option<&'a Arc<Context>>,
 }
 
+/// A chunk was not given.
+pub(crate) enum Refused {
+    /// There is no room for it beside what this one holds, and [`room`](Crew::room) does not name it until it holds less.
+    Now,
+    /// Nor beside nothing, for this reason.
+    Ever(String),
+}
+
 /// Why the pool kills a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -110,8 +118,8 @@ pub(crate) trait Crew: Send {
     /// Gives a chunk to the one that [`room`](Self::room) named. What cannot be delivered is lost with its worker, later.
     ///
     /// # Errors
-    /// Why it can be sent to nobody.
-    fn give(&mut self, room: Room, chunk: Outgoing<'_>) -> Result<(), String>;
+    /// Why it cannot be sent.
+    fn give(&mut self, room: Room, chunk: Outgoing<'_>) -> Result<(), Refused>;
 
     /// Has those look that were given something since the last call, and may sleep.
     fn wake(&mut self);

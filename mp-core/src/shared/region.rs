@@ -205,13 +205,22 @@ impl Region {
         self.0.mapping.slice(offset.checked_add(HEADER)?, len)
     }
 
-    /// Makes the file `len` bytes longer than the mapped part, for [`Region::window`]; pages come when touched.
+    /// Makes the file longer than the mapped part by `len` bytes at least, for [`Region::window`]; pages come when touched.
     ///
     /// # Errors
     /// [`RegionError::System`] if the kernel refuses.
     pub fn extend(&self, len: u64) -> Result<(), RegionError> {
-        set_len(&self.0.fd, self.0.mapping.len().next_multiple_of(PAGE) as u64 + len)
-            .map_err(|cause| RegionError::System { len, action: "extended", cause: cause.into() })
+        let system = |cause: Errno| RegionError::System { len, action: "extended", cause: cause.into() };
+        let wanted = self.0.mapping.len().next_multiple_of(PAGE) as u64 + len;
+        let is_done = || Ok(u64::try_from(fstat(&self.0.fd).map_err(system)?.st_size).unwrap_or(0) >= wanted);
+        if is_done()? {
+            return Ok(());
+        }
+        match set_len(&self.0.fd, wanted) {
+            // Another process has just made it longer than that, and it cannot become shorter.
+            Err(_) if is_done()? => Ok(()),
+            outcome => outcome.map_err(system),
+        }
     }
 
     /// Maps `len` bytes of the part added by [`Region::extend`], from `offset` within that part, a multiple of the

@@ -9,7 +9,7 @@ use std::{
 
 use mp_core::{
     JoinError, Process, StartError, active_children, fork_server_pid,
-    shared::Region,
+    shared::{PutError, Region, Ring, RingOptions, Wake},
     spawn, test_init,
     transfer::{Fd, encode},
 };
@@ -173,7 +173,22 @@ fn what_exceeds_the_limit_on_files_is_an_error_and_no_signal() {
             limit();
             let region = Region::create(LIMIT / 2).unwrap();
             for error in [Region::create(LIMIT).unwrap_err(), region.extend(LIMIT as u64).unwrap_err()] {
-                assert!(error.to_string().contains("File too large"), "{error}");
+                let error = error.to_string();
+                assert!(error.contains("File too large") && error.contains("`ulimit -f`"), "{error}");
+            }
+            // A ring takes what it uses.
+            let ring = Ring::create(RingOptions::default()).unwrap();
+            let put = |len| ring.put(&vec![1; len], 0, None, Wake::Word, || Ok(()));
+            put(1000).unwrap();
+            put(LIMIT / 8).unwrap();
+            let error = put(2 * LIMIT).unwrap_err();
+            assert!(matches!(error, PutError::Memory(_)), "{error}");
+            assert!(error.to_string().contains("`ulimit -f`"), "{error}");
+            put(1000).unwrap();
+            for len in [1000, LIMIT / 8, 1000] {
+                let mut message = Vec::new();
+                ring.get(&mut message, None, &mut |_| Ok(())).unwrap();
+                assert_eq!(message, vec![1; len]);
             }
             for method in METHODS {
                 let send = |len| by(method).spawn(|text: String| text.len(), ("x".repeat(len),));

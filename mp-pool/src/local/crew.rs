@@ -12,7 +12,7 @@ use super::{
     member::{Member, Phase},
 };
 use crate::{
-    crew::{Crew, Event, Outgoing, Room, Stall, Ticket, Why},
+    crew::{Crew, Event, Outgoing, Refused, Room, Stall, Ticket, Why},
     error::Error,
     insights::WorkerInsights,
     trace::{Trace, note},
@@ -50,7 +50,7 @@ impl Crew for Local {
         (self.members.iter().filter(idle).count(), self.members.iter().map(Member::worked).sum())
     }
 
-    fn give(&mut self, room: Room, chunk: Outgoing<'_>) -> Result<(), String> {
+    fn give(&mut self, room: Room, chunk: Outgoing<'_>) -> Result<(), Refused> {
         let member = &mut self.members[room.member];
         note!(
             self.trace,

@@ -83,25 +83,39 @@ impl Link {
     /// Sends a message, made of parts; waits for nobody, unless the socket is full of handles. One with handles wakes in any
     /// case: the other end must be at work for the socket to become empty.
     pub(crate) fn send(&self, parts: &[&[u8]], handles: Vec<Handle>, wake: Wake<'_>) -> Result<(), PutError> {
-        if handles.is_empty() {
-            return self.out.put_parts(parts, 0, None, wake, || Ok(()));
-        }
-        let bundle = Bundle::pack(handles).map_err(PutError::Handles)?;
+        let bundle = pack(handles)?;
         loop {
-            let deliver = || bundle.send(&self.handles.0, SendFlags::DONTWAIT);
-            match self.out.put_parts(parts, bundle.tag(), None, Wake::Word, deliver) {
-                Err(PutError::Handles(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+            match self.put(parts, bundle.as_ref(), wake) {
+                Err(PutError::Full) => {
                     let _ = poll(&mut [PollFd::new(&self.handles.0, PollFlags::OUT)], None);
-                }
-                // Nobody has the other end any more, which is no fault of the handles.
-                Err(PutError::Handles(error))
-                    if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
-                {
-                    return Err(PutError::Closed);
                 }
                 outcome => return outcome,
             }
         }
+    }
+
+    /// As [`send`](Self::send), but waits for nobody at all: where the socket is full of handles, that is [`PutError::Full`].
+    pub(crate) fn try_send(
+        &self,
+        parts: &[&[u8]],
+        handles: Vec<Handle>,
+        wake: Wake<'_>,
+    ) -> Result<(), PutError> {
+        self.put(parts, pack(handles)?.as_ref(), wake)
+    }
+
+    fn put(&self, parts: &[&[u8]], bundle: Option<&Bundle>, wake: Wake<'_>) -> Result<(), PutError> {
+        let Some(bundle) = bundle else { return self.out.put_parts(parts, 0, None, wake, || Ok(())) };
+        let deliver = || bundle.send(&self.handles.0, SendFlags::DONTWAIT);
+        self.out.put_parts(parts, bundle.tag(), None, Wake::Word, deliver).map_err(|error| match error {
+            PutError::Handles(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => PutError::Full,
+                // Nobody has the other end any more, which is no fault of the handles.
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => PutError::Closed,
+                _ => PutError::Handles(error),
+            },
+            error => error,
+        })
     }
 
     /// Wakes the other end, if it sleeps beside what was sent with [`Wake::Later`].
@@ -207,6 +221,10 @@ impl Link {
     }
 }
 
+fn pack(handles: Vec<Handle>) -> Result<Option<Bundle>, PutError> {
+    (!handles.is_empty()).then(|| Bundle::pack(handles)).transpose().map_err(PutError::Handles)
+}
+
 fn unpack(tag: u64, fds: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
     if ahead::has_handles(tag) { Bundle::unpack(tag, fds) } else { Ok(fds) }
 }
@@ -238,5 +256,35 @@ pub(crate) fn ring_for_a_step(bell: &Bell, loud: bool) {
         ring(bell);
     } else {
         bell.advance_quietly();
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(mp_unsupported), not(mp_loom)))]
+mod tests {
+    use super::*;
+    use crate::local::desk::PLACES;
+
+    #[test]
+    fn a_socket_full_of_handles_is_told_and_has_room_for_more_than_a_worker_may_hold() {
+        let (near, far) = Link::pair().unwrap();
+        let send = || {
+            let handle = Handle::Fd(std::fs::File::open("/dev/null").unwrap().into());
+            near.try_send(&[b"message"], vec![handle], Wake::Word)
+        };
+        let mut sent = 0;
+        let error = loop {
+            match send() {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, PutError::Full), "{error}");
+        // Each chunk may come with a context.
+        assert!(sent > 2 * PLACES, "{sent}");
+        for _ in 0..sent {
+            let Next::Message(came) = far.try_receive(&mut Vec::new()).unwrap() else { panic!("it came") };
+            assert_eq!(came.fds.unwrap().len(), 1);
+        }
+        send().unwrap();
     }
 }

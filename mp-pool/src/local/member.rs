@@ -21,7 +21,7 @@ use super::{
     link::{Link, Next},
 };
 use crate::{
-    crew::{Fault, Outgoing, Ticket, Why},
+    crew::{Fault, Outgoing, Refused, Ticket, Why},
     insights::Work,
     job::{Context, WorkerName},
     message::{self, Apart, Chunk, Order, Part},
@@ -70,6 +70,8 @@ pub(crate) struct Member {
     contexts: VecDeque<u32>,
     killed: Option<Killed>,
     sight: Sight,
+    /// There was no room for a chunk beside those that it holds.
+    full: bool,
     /// It may sleep beside what it was given.
     to_wake: bool,
     /// How long a chunk takes, in nanoseconds; 0 before the first.
@@ -119,6 +121,7 @@ impl Member {
             contexts: VecDeque::new(),
             killed: None,
             sight: Sight::default(),
+            full: false,
             to_wake: false,
             pace: 0,
             started,
@@ -135,6 +138,7 @@ impl Member {
     /// How many chunks it may hold.
     pub(crate) fn credit(&self) -> usize {
         match (self.phase, self.pace) {
+            _ if self.full => 0,
             (Phase::Starting, _) => 1,
             (_, 0) => FEWEST,
             _ if self.bytes > ENOUGH_BYTES => FEWEST,
@@ -145,7 +149,14 @@ impl Member {
     }
 
     /// Gives it a chunk, or says why that cannot be sent.
-    pub(crate) fn give(&mut self, chunk: Outgoing<'_>) -> Result<(), String> {
+    pub(crate) fn give(&mut self, chunk: Outgoing<'_>) -> Result<(), Refused> {
+        self.try_give(chunk).map_err(|reason| {
+            self.full = self.holds() > 0;
+            if self.full { Refused::Now } else { Refused::Ever(reason) }
+        })
+    }
+
+    fn try_give(&mut self, chunk: Outgoing<'_>) -> Result<(), String> {
         let Outgoing { head, items, apart, lengths, handles, context } = chunk;
         if let Some(context) = context {
             self.bring(context)?;
@@ -193,7 +204,7 @@ impl Member {
         let [front, back] = body;
         let sent = transfer::with_buffer(|head| {
             message::write_order(order, head).map_err(|_| PutError::Corrupt)?;
-            self.link.send(&[head, front, back], handles, Wake::Later)?;
+            self.link.try_send(&[head, front, back], handles, Wake::Later)?;
             Ok(head.len() + front.len() + back.len())
         });
         self.to_wake = true;
@@ -204,7 +215,9 @@ impl Member {
     fn sent(&mut self, sent: Result<usize, PutError>) -> Result<(), String> {
         match sent {
             Ok(len) => self.work.sent += len as u64,
-            Err(error @ (PutError::Memory(_) | PutError::Handles(_))) => return Err(error.to_string()),
+            Err(error @ (PutError::Memory(_) | PutError::Handles(_) | PutError::Full)) => {
+                return Err(error.to_string());
+            }
             // One that cannot be reached can do nothing any more: its death tells what becomes of what it holds.
             Err(_) => {
                 let _ = self.child.kill();
@@ -249,6 +262,7 @@ impl Member {
         {
             self.places &= !(1 << held.place);
             self.bytes -= held.bytes;
+            self.full = false;
             self.pace =
                 if self.pace == 0 { held.nanoseconds.max(1) } else { (3 * self.pace + held.nanoseconds) / 4 };
             self.idle_since = Instant::now();

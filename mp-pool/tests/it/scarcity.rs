@@ -4,7 +4,8 @@ use std::fs::File;
 
 use mp_core::transfer::Fd;
 use mp_pool::{Error, Pool, TaskError, test_init};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use serde_bytes::ByteBuf;
 
 use crate::helpers::{ends, kibibytes, square};
 
@@ -165,6 +166,26 @@ fn thousands_of_handles_arrive_or_are_an_error_of_their_task() {
     }
 }
 
+#[test]
+fn a_stopped_worker_that_holds_all_the_handles_that_it_may_holds_nobody_up() {
+    test_init!();
+    ends(|| {
+        let pool = Pool::with_workers(1).unwrap();
+        let pid = Pid::from_raw(pool.apply(std::process::id, ()).unwrap().cast_signed()).unwrap();
+        // From now on tasks are taken for short, and many given out ahead.
+        pool.call().chunk_size(1.try_into().unwrap()).map(square, 0..10_000).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        let count = |many: Vec<Fd<File>>| many.len();
+        let calls: Vec<_> = (0..200).map(|n| pool.apply_async(count, (files(n % 9),)).unwrap()).collect();
+        assert_eq!(pool.insights().workers.len(), 1);
+        assert!(!calls[199].ready());
+        kill_process(pid, Signal::CONT).unwrap();
+        for (n, call) in calls.into_iter().enumerate() {
+            assert_eq!(call.get().unwrap(), n % 9);
+        }
+    });
+}
+
 /// What is said when there are too few descriptors for a pool, for each number of them.
 fn too_few_for_a_pool() -> Vec<String> {
     let taken = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1;
@@ -183,6 +204,31 @@ fn too_few_descriptors_for_a_pool_are_named_with_what_to_do() {
     for error in errors {
         assert!(error.contains("the pool") && error.contains("Too many open files"), "{error}");
         assert!(error.contains("`ulimit -n`") && !error.contains("::"), "{error}");
+    }
+}
+
+/// What a pool says that may have files, and so shared memory, of 1 MB at most; and one that may have none.
+fn with_small_files() -> Vec<String> {
+    limit(Resource::Fsize, 1_000_000);
+    let pool = Pool::with_workers(2).unwrap();
+    assert_eq!(pool.map(square, 0..200_000).unwrap(), (0..200_000).map(square).collect::<Vec<_>>());
+    let there = pool.apply(|bytes: ByteBuf| bytes.len(), (ByteBuf::from(vec![1; 4 << 20]),)).unwrap_err();
+    let back = pool.apply(|| ByteBuf::from(vec![1; 4 << 20]), ()).unwrap_err();
+    assert_eq!(pool.map(square, 0..3).unwrap(), [0, 1, 4]);
+    let given = Pool::builder().initializer(|_: ByteBuf| (), (ByteBuf::from(vec![1; 4 << 20]),)).build();
+    limit(Resource::Fsize, 1000);
+    [there, back, given.unwrap_err(), Pool::with_workers(1).unwrap_err()]
+        .map(|error| error.to_string())
+        .into()
+}
+
+#[test]
+fn a_limit_on_files_is_an_error_of_what_exceeds_it_and_no_signal() {
+    test_init!();
+    let errors = ends(|| mp_core::spawn(with_small_files, ()).unwrap().join().unwrap());
+    for error in errors {
+        assert!(error.contains("File too large") && error.contains("`ulimit -f`"), "{error}");
+        assert!(error.contains("the pool") || error.contains("task 0"), "{error}");
     }
 }
 

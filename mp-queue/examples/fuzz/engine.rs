@@ -46,8 +46,8 @@ impl Random {
 pub fn memory() -> File {
     let fds = std::fs::read_dir("/proc/self/fd").expect("/proc");
     let of_ring = |path: &std::path::PathBuf| {
-        std::fs::read_link(path).is_ok_and(|name| name.to_string_lossy().contains("memfd:"))
-            && std::fs::metadata(path).is_ok_and(|meta| meta.len() > 1 << 34)
+        std::fs::read_link(path).is_ok_and(|name| name.to_string_lossy().contains("memfd:mp-region"))
+            && std::fs::metadata(path).is_ok_and(|meta| meta.len() > RECORDS)
     };
     let path = fds.flatten().map(|entry| entry.path()).find(of_ring).expect("a ring");
     OpenOptions::new().read(true).write(true).open(path).expect("the memory of the ring")

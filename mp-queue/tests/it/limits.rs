@@ -14,10 +14,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// How much memory the queues of this process take.
 fn memory() -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let of_rings =
-        fds.filter_map(|entry| std::fs::metadata(entry.path()).ok()).filter(|meta| meta.len() > 1 << 34);
-    of_rings.map(|meta| meta.blocks() * 512).sum()
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| entry.path());
+    let of_rings = fds.filter(|path| {
+        std::fs::read_link(path).is_ok_and(|name| name.to_string_lossy().contains("memfd:mp-region"))
+    });
+    of_rings.filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.blocks() * 512).sum()
 }
 
 const MIB: u64 = 1 << 20;

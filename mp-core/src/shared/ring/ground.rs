@@ -1,11 +1,11 @@
-//! What a ring stands on: a region with the headers of two rings, and behind it the segments of both, mapped when used.
+//! What a ring stands on: a region with the headers of two rings, and behind it the segments of both, made and mapped when used.
 
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    layout::{AREA, BASE, Header, SEGMENTS},
+    layout::{BASE, Header, SEGMENTS},
     pace::Pace,
 };
 use crate::shared::{
@@ -31,7 +31,7 @@ struct Local {
 impl Ground {
     pub(super) fn create_pair() -> Result<[Self; 2], RegionError> {
         let headers = Slot::<[Header; 2]>::alone()?;
-        headers.region().extend(2 * AREA)?;
+        headers.region().extend(2 * BASE as u64)?;
         Ok([Self::part(headers.clone(), 0), Self::part(headers, 1)])
     }
 
@@ -64,9 +64,11 @@ impl Ground {
     #[cold]
     fn map(&self, segment: usize) -> Result<&Window, RegionError> {
         let size = BASE << segment;
-        // Segment k follows those before it: BASE * (2^k - 1).
-        let offset = AREA * self.index as u64 + (size - BASE) as u64;
-        let window = self.headers.region().window(offset, size)?;
+        // Behind all smaller segments of both rings: the file is no longer than for what was used, since its length may be limited.
+        let offset = 2 * (size - BASE) as u64 + (self.index * size) as u64;
+        let region = self.headers.region();
+        region.extend(offset + size as u64)?;
+        let window = region.window(offset, size)?;
         Ok(self.local.windows[segment].get_or_init(|| window))
     }
 }

@@ -11,8 +11,6 @@ use crate::{
 pub(super) const BASE: usize = if cfg!(mp_loom) { 32 } else { 64 * 1024 };
 /// The largest has 64 GiB.
 pub(super) const SEGMENTS: usize = if cfg!(mp_loom) { 4 } else { 21 };
-/// The address space of all segments of one ring, in the file.
-pub(super) const AREA: u64 = (BASE as u64) << SEGMENTS;
 /// Pages of segments up to this size are kept, whatever happens.
 pub(super) const SMALL: u64 = if cfg!(mp_loom) { 16 } else { 1024 * 1024 };
 /// Pages of a segment up to this size are kept when it was drained, if it is so large for the sake of its messages.

@@ -10,7 +10,7 @@ use mp_core::transfer::Handle;
 use super::{Flight, Table};
 use crate::{
     batch::Span,
-    crew::{Crew, Outgoing, Room, Ticket},
+    crew::{Crew, Outgoing, Refused, Room, Ticket},
     job::{End, Job},
     message::Chunk,
 };
@@ -103,11 +103,19 @@ impl<C: Crew> Table<C> {
             self.crew.give(room, Outgoing { head, items, apart, lengths: &lengths, handles, context });
         lengths.clear();
         self.lengths = lengths;
-        if let Err(reason) = given {
-            return self.end(&job, span.first(), span.len() as usize, End::NotEncoded(reason));
-        }
         let len = span.len();
-        self.flights.insert(ticket, Flight { job, span, answered: 0, len, warned: None });
+        match given {
+            Ok(()) => {
+                self.flights.insert(ticket, Flight { job, span, answered: 0, len, warned: None });
+            }
+            Err(Refused::Now) => self.again(&job, span),
+            // Less of them may find room.
+            Err(Refused::Ever(_)) if len > 1 => {
+                self.again(&job, span.part(len / 2..len));
+                self.again(&job, span.part(0..len / 2));
+            }
+            Err(Refused::Ever(reason)) => self.end(&job, span.first(), 1, End::NotEncoded(reason)),
+        }
     }
 
     /// Takes something back from whoever has most to do, for one that has nothing; whether there was anything.
