@@ -124,10 +124,7 @@ impl Stock {
             return;
         }
         let mut free = self.free.lock();
-        if free.over {
-            return;
-        }
-        if spot.backed <= LARGEST && free.kept + spot.backed <= KEPT {
+        if free.over || spot.backed <= LARGEST && free.kept + spot.backed <= KEPT {
             free.kept += spot.backed;
             free.lists[spot.list()].warm.push(spot);
             if free.last.replace(Instant::now()).is_none() {
@@ -163,7 +160,7 @@ impl Stock {
     /// Gives back what is kept, if nothing came to it for a while; else says when to look again.
     pub(crate) fn tend(&self, now: Instant) -> Option<Instant> {
         let mut free = self.free.lock();
-        let due = free.last? + UNUSED;
+        let due = free.last.filter(|_| !free.over)? + UNUSED;
         if now < due {
             return Some(due);
         }
@@ -174,12 +171,12 @@ impl Stock {
         None
     }
 
-    /// From now on no place is used again: workers may be at work on what the pool knows nothing of any more.
+    /// From now on all is kept and no place used again: workers may be at what the pool knows nothing of any more.
     pub(crate) fn end(&self) {
         self.free.lock().over = true;
     }
 
-    /// Gives back what is not in use when no worker is left.
+    /// No worker is left: all that is not in use is given back.
     pub(crate) fn clear(&self) {
         self.end();
         let unused = self.free.lock().take_unused();
@@ -322,8 +319,9 @@ mod tests {
         assert!(stock.keep(&run(MIB)).is_none());
         let place = kept.place();
         drop(kept);
+        assert_eq!(stock.tend(Instant::now() + 2 * UNUSED), None);
         assert!(stock.store.open(place).unwrap().copy().unwrap() == run(MIB));
         stock.clear();
-        assert!(stock.pages() < 2 * MIB);
+        assert!(stock.pages() < LONG);
     }
 }
