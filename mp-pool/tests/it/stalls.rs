@@ -12,6 +12,7 @@ use mp_lock::{Event, RawValue};
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_bytes::ByteBuf;
 
 use crate::helpers::{all_end_within, ends, watch_all};
 
@@ -401,10 +402,11 @@ fn gives_memory_back(point: Point) {
         std::process::id()
     };
     let armed = pool.apply_async(arm, (point, given.clone())).unwrap();
-    // It is not taken in while it comes, so that the ring grows to where pages are given back. Numbers go through the ring.
-    let task = |numbers: Vec<u64>| 8 * numbers.len();
-    let numbers = || vec![7_u64; LARGE / 8];
-    let large = call().apply_async(task, (numbers(),)).unwrap();
+    // It is not taken in while it comes, so that the ring grows to where pages are given back. What is not long
+    // goes through the ring.
+    let task = |many: Vec<ByteBuf>| many.iter().map(|bytes| bytes.len()).sum::<usize>();
+    let many = || vec![ByteBuf::from(vec![7; 32 << 10]); LARGE >> 15];
+    let large = call().apply_async(task, (many(),)).unwrap();
     given.set().unwrap();
     until_all_are('T', armed.get().unwrap());
     let small: Vec<_> = (0..10).map(|x| call().apply_async(|x: u32| x, (x,)).unwrap()).collect();
@@ -415,7 +417,7 @@ fn gives_memory_back(point: Point) {
     assert_eq!(pool.insights().total().restarts, 1, "{point:?}");
     // And without anybody whose time is over.
     pool.apply(|point| arm_stop(point, 1), (point,)).unwrap();
-    let front = pool.apply_async(task, (numbers(),)).unwrap();
+    let front = pool.apply_async(task, (many(),)).unwrap();
     let behind: Vec<_> = (0..10).map(|x| pool.apply_async(|x: u32| x, (x,)).unwrap()).collect();
     pool.terminate();
     drop((front, behind));
