@@ -18,7 +18,7 @@
 
 use std::{
     cell::Cell,
-    fs, thread,
+    fs, mem, thread,
     time::{Duration, Instant},
 };
 
@@ -48,6 +48,8 @@ struct Waits {
     /// When it let others run last in vain, and for how long it does not do so again.
     yielded: Instant,
     rest: Duration,
+    /// It has done so for what it will wait for next.
+    early: bool,
 }
 
 thread_local! {
@@ -93,15 +95,37 @@ pub(super) fn waits_on(cpu: u32, spin: Duration) -> bool {
     }
     let mut waits = HERE.get().unwrap_or_else(Waits::new);
     DUE.set(waits.are_quick(spin) && waits.is_due(Instant::now(), FOUND.get(), || is_idle(cpu)));
-    waits.let_others_run();
+    if !mem::take(&mut waits.early) {
+        waits.let_others_run();
+    }
     HERE.set(Some(waits));
     false
+}
+
+/// Lets others on this CPU run, unless that has cost too much a moment ago.
+pub(super) fn make_way() {
+    // The models know no CPUs.
+    if cfg!(mp_loom) {
+        return;
+    }
+    let mut waits = HERE.get().unwrap_or_else(Waits::new);
+    waits.let_others_run();
+    waits.early = true;
+    HERE.set(Some(waits));
 }
 
 impl Waits {
     fn new() -> Self {
         let now = Instant::now();
-        Self { count: 0, first: now, stepped: now, pause: Duration::ZERO, yielded: now, rest: Duration::ZERO }
+        Self {
+            count: 0,
+            first: now,
+            stepped: now,
+            pause: Duration::ZERO,
+            yielded: now,
+            rest: Duration::ZERO,
+            early: false,
+        }
     }
 
     /// Counts a wait; whether it is the last of some that followed each other fast.

@@ -271,6 +271,15 @@ impl Word {
         self.cpu.load(Ordering::Relaxed) != futex::current_cpu()
     }
 
+    /// Lets whoever made the last change run at once, if that was on this CPU: for one that has answered it, and has more to do
+    /// before it waits for the next.
+    #[inline]
+    pub fn make_way(&self) {
+        if !self.changed_elsewhere() {
+            aside::make_way();
+        }
+    }
+
     /// Waits a little for the count to leave `seen`, if whoever changes it runs on another CPU than this thread; whether
     /// it has left. One that finds its partner on its own CPU time and again may move to another, by which it spends some
     /// microseconds.

@@ -226,11 +226,13 @@ impl Member {
         Ok(())
     }
 
+    /// Whether there may be a message.
+    pub(crate) fn has_news(&self) -> bool {
+        self.link.has_news()
+    }
+
     /// The next message, if there is one, also if its handles cannot be had: what it says is not trusted yet.
     pub(crate) fn receive(&mut self, message: &mut Vec<u8>) -> Next {
-        if !self.link.has_news() {
-            return Next::Nothing;
-        }
         match self.link.try_receive(message) {
             Ok(next) => {
                 if let Next::Message(came) = &next {

@@ -144,6 +144,9 @@ impl Local {
     fn hear(&mut self, at: usize) -> Option<Event> {
         loop {
             let member = &mut self.members[at];
+            if !member.has_news() {
+                return None;
+            }
             let mut message = spare::take();
             let mut came = match member.receive(&mut message) {
                 Next::Message(came) => came,

@@ -227,6 +227,8 @@ impl Session {
         let mut sent = Ok(());
         let Shared { link, bell, .. } = &*self.shared;
         link::answer(bell, || sent = link.send(&[message], handles, Wake::Word));
+        // What is left to do here can wait.
+        link.make_way();
         sent
     }
 

@@ -175,6 +175,12 @@ impl Ring {
         Ok(())
     }
 
+    /// Lets the producer that put the last message run at once, as [`Word::make_way`] does.
+    #[inline]
+    pub fn make_way(&self) {
+        self.header().put.moves.make_way();
+    }
+
     /// Whether the ring was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
