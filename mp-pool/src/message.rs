@@ -233,6 +233,12 @@ impl Runs {
     }
 }
 
+impl Beside {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fds.is_empty() && self.runs.is_empty()
+    }
+}
+
 /// Values, one behind the other, and behind them their lengths: each is decoded from its own bytes, so that one that does not decode
 /// costs no other, and none reads what belongs to the next.
 pub(crate) struct Values<'a> {
@@ -250,7 +256,7 @@ impl<'a> Values<'a> {
     pub(crate) fn new(body: &'a [u8], bytes: u64, beside: Beside) -> Self {
         let split = usize::try_from(bytes).ok().and_then(|bytes| body.split_at_checked(bytes));
         let (values, lengths) = split.unwrap_or_default();
-        let bare = beside.fds.is_empty() && beside.runs.is_empty();
+        let bare = beside.is_empty();
         Self { values, lengths, bytes: values.len(), beside, bare }
     }
 

@@ -23,7 +23,7 @@ impl<C> Call<'_, C> {
         Job::new(run.0, self.options.clone(), self.context.clone(), expected)
     }
 
-    /// Begins a job whose tasks the caller reads, and is to [seal](Engine::seal).
+    /// Begins a job whose tasks the caller reads.
     fn begin(&self, run: Run, expected: usize, later: bool) -> Result<(Reading<'_>, Arc<Job>), Error> {
         let reading = self.engine.begin_reading()?;
         let job = self.job(run, expected);
@@ -43,23 +43,23 @@ impl<C> Call<'_, C> {
         mut glance: impl FnMut(&Job),
     ) -> Result<Arc<Job>, Error> {
         let mut input = items.into_iter();
-        let (_reading, job) = self.begin(run, input.size_hint().0, later)?;
+        let (reading, job) = self.begin(run, input.size_hint().0, later)?;
         let mut encoder = Encoder::new(self.engine, &job);
         while encoder.step(&mut input) && !job.is_cancelled() {
             self.engine.glance();
             glance(&job);
         }
-        self.engine.seal(&job, encoder.read());
+        reading.end(&job, encoder.read());
         drop(encoder);
         Ok(job)
     }
 
     /// Submits one task.
     fn submit_one<T: Serialize>(&self, run: Run, args: T, later: bool) -> Result<Arc<Job>, Error> {
-        let (_reading, job) = self.begin(run, 1, later)?;
+        let (reading, job) = self.begin(run, 1, later)?;
         let args = [args];
         submit_items(self.engine, &job, 0, &args);
-        self.engine.seal(&job, 1);
+        reading.end(&job, 1);
         Ok(job)
     }
 

@@ -154,17 +154,6 @@ impl Engine {
         self.after(table);
     }
 
-    /// Says that a job has no more than so many tasks.
-    pub(crate) fn seal(&self, job: &Arc<Job>, total: usize) {
-        let mut table = self.table.lock();
-        job.seal(total);
-        // Nobody else can have seen its end before.
-        if job.finished() || job.options.progress.is_some() {
-            table.news.push(Arc::clone(job));
-        }
-        self.after(table);
-    }
-
     /// Takes in what has come, if nobody else does: for one who submits much.
     pub(crate) fn glance(&self) {
         {
@@ -337,6 +326,14 @@ impl Engine {
         self.after(table);
     }
 
+    /// What is left to do when a call has read its input.
+    fn read(&self, awaited: bool) {
+        // Not for nothing: the bell tells by the CPU of its last change whether it pays to spin.
+        if awaited {
+            self.ring();
+        }
+    }
+
     /// Why nothing runs any more, if that is so.
     pub(crate) fn over(&self) -> Option<Error> {
         match &self.table.lock().phase {
@@ -369,13 +366,27 @@ impl Engine {
 #[must_use]
 pub(crate) struct Reading<'a>(&'a Engine);
 
+impl Reading<'_> {
+    /// Says that a job has no more than so many tasks: all of the input was read.
+    pub(crate) fn end(self, job: &Arc<Job>, total: usize) {
+        let engine = self.0;
+        let mut table = engine.table.lock();
+        job.seal(total);
+        // Nobody else can have seen its end before.
+        if job.finished() || job.options.progress.is_some() {
+            table.news.push(Arc::clone(job));
+        }
+        let awaited = table.end_reading();
+        std::mem::forget(self);
+        engine.after(table);
+        engine.read(awaited);
+    }
+}
+
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let awaited = self.0.table.lock().end_reading();
-        // Not for nothing: the bell tells by the CPU of its last change whether it pays to spin.
-        if awaited {
-            self.0.ring();
-        }
+        self.0.read(awaited);
     }
 }
 

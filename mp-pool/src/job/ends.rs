@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::{Job, WorkerName};
 use crate::{
     error::TaskError,
-    message::{Beside, Failure, PART_HEAD, Part, Values},
+    message::{Beside, Failure, PART_HEAD, Values},
     spare,
 };
 
@@ -23,7 +23,8 @@ pub(crate) struct Death {
 /// How a run of consecutive tasks ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    Answered { part: Part, message: Vec<u8>, beside: Beside, who: Arc<WorkerName> },
+    /// The results, as so many bytes behind the head of a message; or the failure of one task.
+    Answered { bytes: u64, failed: bool, message: Vec<u8>, beside: Option<Box<Beside>>, who: Arc<WorkerName> },
     Died { who: Arc<WorkerName>, death: Death, attempts: u32 },
     TimedOut { who: Arc<WorkerName>, limit: Duration },
     Cancelled,
@@ -81,8 +82,8 @@ impl Ends {
                 out_of_memory: death.out_of_memory,
                 attempts,
             }),
-            End::Answered { part, message, beside, who } => {
-                if part.failed {
+            End::Answered { bytes, failed, message, beside, who } => {
+                if failed {
                     let failure = message.get(PART_HEAD..).map(transfer::decode_front::<Failure>);
                     let (worker, pid) = (who.name.clone(), who.pid);
                     all(&|index| match &failure {
@@ -100,7 +101,7 @@ impl Ends {
                         _ => TaskError::Decode { index, reason: "its failure cannot be read".to_owned() },
                     });
                 } else {
-                    read::<R>(&part, &message, beside, len, |at, result| {
+                    read::<R>(&message, bytes, beside, len, |at, result| {
                         each(result.map_err(|reason| TaskError::Decode { index: first + at, reason }));
                     });
                 }
@@ -112,13 +113,14 @@ impl Ends {
 
 /// Reads `len` values out of an answer.
 fn read<T: DeserializeOwned>(
-    part: &Part,
     message: &[u8],
-    beside: Beside,
+    bytes: u64,
+    beside: Option<Box<Beside>>,
     len: usize,
     mut each: impl FnMut(usize, Result<T, String>),
 ) {
-    let mut values = Values::new(message.get(PART_HEAD..).unwrap_or_default(), part.bytes, beside);
+    let beside = beside.map(|beside| *beside).unwrap_or_default();
+    let mut values = Values::new(message.get(PART_HEAD..).unwrap_or_default(), bytes, beside);
     let mut at = 0;
     while at < len {
         let outcome = run_foreign(|| {

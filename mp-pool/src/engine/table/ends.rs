@@ -43,13 +43,13 @@ impl<C: Crew> Table<C> {
             let index = flight.span.first() + part.slowest as usize;
             self.slowest.note(Duration::from_nanos(part.slowest_nanoseconds), index, &who);
         }
-        if part.last
-            && let Some(flight) = self.flights.remove(&part.ticket)
+        if !part.last {
+            self.forget_ended(part.ticket);
+        } else if let Some(flight) = self.flights.remove(&part.ticket)
             && flight.answered < flight.len
         {
             self.again(&job, flight.span.part(flight.answered..flight.len));
         }
-        self.forget_ended(part.ticket);
         if len > 0 {
             note!(
                 self.crew.trace(),
@@ -58,7 +58,9 @@ impl<C: Crew> Table<C> {
             );
             let end = match came.fds {
                 Ok(fds) => {
-                    End::Answered { part, message, beside: Beside { fds, runs: Runs::Came(came.long) }, who }
+                    let beside = Beside { fds, runs: Runs::Came(came.long) };
+                    let beside = (!beside.is_empty()).then(|| Box::new(beside));
+                    End::Answered { bytes: part.bytes, failed: part.failed, message, beside, who }
                 }
                 Err(error) => End::NotReceived(error.to_string()),
             };
