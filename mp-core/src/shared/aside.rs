@@ -12,6 +12,8 @@
 //! looks for that long.
 //!
 //! For as long as both share a CPU, whoever waits first lets the other one run, which costs less than to sleep and to be woken.
+//! One that has answered does so before it cleans up ([`make_way`]), and not again when it then waits: the scheduler takes that for
+//! less of a hurry, and lets the next wake of this thread take longer.
 //!
 //! Where either does no good, it is done less and less often. Between the two calls nothing runs on this thread but handlers
 //! of signals. If somebody sets the thread's affinity from outside just then, the second call undoes that.
@@ -330,6 +332,19 @@ mod tests {
             // Its partner was faster.
             stays();
             assert_eq!(place(here), here);
+        };
+        thread::spawn(take_turns).join().unwrap();
+    }
+
+    #[test]
+    fn one_that_has_made_way_does_not_do_so_again_at_its_next_wait() {
+        let take_turns = || {
+            let here = futex::current_cpu();
+            make_way();
+            let early = || HERE.get().is_some_and(|waits| waits.early);
+            assert!(early());
+            assert!(!waits_on(here, Duration::ZERO));
+            assert!(!early());
         };
         thread::spawn(take_turns).join().unwrap();
     }

@@ -271,10 +271,10 @@ impl Word {
         self.cpu.load(Ordering::Relaxed) != futex::current_cpu()
     }
 
-    /// Lets whoever made the last change run at once, if that was on this CPU: for one that has answered it, and has more to do
-    /// before it waits for the next.
+    /// Lets others run at once, if the last change was made on this CPU: whoever made it may wait for what was done since. Else
+    /// they run when the calling thread waits for the next, until which it may have more to do.
     #[inline]
-    pub fn make_way(&self) {
+    pub(super) fn make_way(&self) {
         if !self.changed_elsewhere() {
             aside::make_way();
         }

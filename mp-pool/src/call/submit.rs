@@ -49,8 +49,10 @@ impl<C> Call<'_, C> {
             self.engine.glance();
             glance(&job);
         }
-        reading.end(&job, encoder.read());
+        let read = encoder.read();
+        // First the items, whose code may fork: a fork that comes back ends where it looks for the table.
         drop(encoder);
+        reading.end(&job, read);
         Ok(job)
     }
 
@@ -59,6 +61,7 @@ impl<C> Call<'_, C> {
         let (reading, job) = self.begin(run, 1, later)?;
         let args = [args];
         submit_items(self.engine, &job, 0, &args);
+        drop(args);
         reading.end(&job, 1);
         Ok(job)
     }

@@ -24,9 +24,22 @@ pub(crate) struct Death {
 #[derive(Debug)]
 pub(crate) enum End {
     /// The results, as so many bytes behind the head of a message; or the failure of one task.
-    Answered { bytes: u64, failed: bool, message: Vec<u8>, beside: Option<Box<Beside>>, who: Arc<WorkerName> },
-    Died { who: Arc<WorkerName>, death: Death, attempts: u32 },
-    TimedOut { who: Arc<WorkerName>, limit: Duration },
+    Answered {
+        bytes: u64,
+        failed: bool,
+        message: Vec<u8>,
+        beside: Option<Box<Beside>>,
+        who: Arc<WorkerName>,
+    },
+    Died {
+        who: Arc<WorkerName>,
+        death: Death,
+        attempts: u32,
+    },
+    TimedOut {
+        who: Arc<WorkerName>,
+        limit: Duration,
+    },
     Cancelled,
     NotEncoded(String),
     NotReceived(String),

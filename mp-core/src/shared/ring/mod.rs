@@ -175,7 +175,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Lets the producer that put the last message run at once, as [`Word::make_way`] does.
+    /// Lets others run at once, if the last message was put on this CPU: for one that has answered it, and has more to do before
+    /// it gets the next.
     #[inline]
     pub fn make_way(&self) {
         self.header().put.moves.make_way();
