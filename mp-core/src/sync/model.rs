@@ -9,6 +9,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
     time::Instant,
 };
 
@@ -54,10 +55,11 @@ struct State {
     ended: bool,
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct MutexState {
     owner: Option<ThreadId>,
     owner_died: bool,
+    word: Arc<atomic::AtomicU32>,
 }
 
 /// The one socket of a model: the bells in it, and who can still ring.
@@ -98,8 +100,15 @@ fn wait_in_kernel<R>(mut ready: impl FnMut(&mut State) -> Option<R>) -> R {
 }
 
 /// A robust mutex; its identity is its address.
+///
+/// Who has it is the kernel's to say, in one step with all others. Beside that it has a word, as the real one, for those who only
+/// look: taking it is an acquire, setting it free a release, and whoever looks may see what is too old.
 #[derive(Debug, Default)]
-pub(crate) struct RobustMutex(atomic::AtomicU32);
+pub(crate) struct RobustMutex(Arc<atomic::AtomicU32>);
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const DIED: u32 = 2;
 
 impl RobustMutex {
     fn id(&self) -> usize {
@@ -110,35 +119,30 @@ impl RobustMutex {
         Ok(())
     }
 
-    fn take(id: usize, state: &mut State) -> Result<Acquired, Refused> {
+    fn take(&self, state: &mut State) -> Result<Acquired, Refused> {
         let me = thread::current().id();
-        let mutex = state.mutexes.entry(id).or_default();
+        let mutex = state.mutexes.entry(self.id()).or_default();
         match mutex.owner {
             Some(owner) if owner == me => Err(Refused::Deadlock),
             Some(_) => Err(Refused::Busy),
             None => {
                 mutex.owner = Some(me);
+                mutex.word = Arc::clone(&self.0);
+                self.0.swap(HELD, atomic::Ordering::Acquire);
                 Ok(if std::mem::take(&mut mutex.owner_died) { Acquired::OwnerDied } else { Acquired::Clean })
             }
         }
     }
 
     pub(crate) fn lock(&self) -> Result<Acquired, Refused> {
-        let id = self.id();
-        let outcome = wait_in_kernel(|state| match Self::take(id, state) {
+        wait_in_kernel(|state| match self.take(state) {
             Err(Refused::Busy) => None,
             outcome => Some(outcome),
-        });
-        // The real lock is an acquire of the word that unlock releases.
-        self.0.load(atomic::Ordering::Acquire);
-        outcome
+        })
     }
 
     pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
-        let id = self.id();
-        let outcome = kernel(|state| Self::take(id, state));
-        self.0.load(atomic::Ordering::Acquire);
-        outcome
+        kernel(|state| self.take(state))
     }
 
     pub(crate) fn lock_until(&self, _deadline: Instant) -> Result<Acquired, Refused> {
@@ -150,10 +154,9 @@ impl RobustMutex {
         if std::thread::panicking() {
             return;
         }
-        let id = self.id();
-        self.0.store(0, atomic::Ordering::Release);
+        self.0.store(FREE, atomic::Ordering::Release);
         kernel(|state| {
-            if let Some(mutex) = state.mutexes.get_mut(&id)
+            if let Some(mutex) = state.mutexes.get_mut(&self.id())
                 && mutex.owner == Some(thread::current().id())
             {
                 mutex.owner = None;
@@ -169,12 +172,11 @@ impl RobustMutex {
         if std::thread::panicking() {
             return Held::No;
         }
-        let id = self.id();
-        kernel(|state| match state.mutexes.get(&id) {
-            Some(mutex) if mutex.owner.is_some() => Held::By(1),
-            Some(mutex) if mutex.owner_died => Held::ByDead,
-            _ => Held::No,
-        })
+        match self.0.load(atomic::Ordering::Relaxed) {
+            FREE => Held::No,
+            DIED => Held::ByDead,
+            _ => Held::By(1),
+        }
     }
 
     pub(crate) fn is_held_here(&self) -> bool {
@@ -324,7 +326,8 @@ pub fn reach(point: Point) {
         DEATHS.with_borrow_mut(|deaths| deaths.remove(&me));
         kernel(|state| {
             for mutex in state.mutexes.values_mut().filter(|mutex| mutex.owner == Some(me)) {
-                *mutex = MutexState { owner: None, owner_died: true };
+                (mutex.owner, mutex.owner_died) = (None, true);
+                mutex.word.store(DIED, atomic::Ordering::Release);
             }
         });
         // The kernel closes the descriptors of a process after it has freed its locks: another step.

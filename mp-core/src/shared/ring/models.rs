@@ -9,7 +9,10 @@ use super::{Batch, GetError, PutError, Ring, RingOptions, Wake};
 use crate::{
     kill_points::Point,
     shared::models::{explore, explore_within},
-    sync::{AtomicU64, Ordering, model::Processes},
+    sync::{
+        AtomicU64, Ordering,
+        model::{Processes, fails_when_mutated},
+    },
 };
 
 fn ring(options: RingOptions) -> Ring {
@@ -237,6 +240,25 @@ fn pages_are_given_back_while_others_put() {
         }
         processes.end(|| assert_eq!(ring.len(), 0));
     });
+}
+
+/// Nobody sleeps here, so that of the mutations it is the one of the pages that is seen.
+#[test]
+fn without_its_fence_one_who_gives_pages_back_does_not_see_who_writes_there() {
+    fails_when_mutated(
+        "shared::ring::models::without_its_fence_one_who_gives_pages_back_does_not_see_who_writes_there",
+        "Causality violation",
+        || {
+            explore(|| {
+                let ring = grown();
+                let mut processes = Processes::default();
+                let r = ring.clone();
+                processes.start(move || put(&r, 3).unwrap());
+                assert_eq!(get(&ring), Some(2));
+                processes.end(|| assert_eq!(ring.len(), 1));
+            });
+        },
+    );
 }
 
 /// Nobody waits for the one that gives them back: in the model, where time does not help, one that is not there any more.
