@@ -116,9 +116,10 @@ pub enum StartError {
         /// How deep it may be.
         limit: u32,
     },
-    /// The function is not part of the main program.
+    /// The function is not part of the main program, but of a library (a plug-in, a `cdylib`) that was loaded into it.
     #[error(
-        "a process cannot be started: its function lies in a library, but the child runs the main program only"
+        "a process cannot be started: its function lies in a library that was loaded, but a child runs the main program only: start \
+         it from the main program, with this crate built into that"
     )]
     OtherImage,
     /// The arguments could not be sent.

@@ -307,6 +307,15 @@ pub fn forbid_system_calls() -> std::io::Result<()> {
     crate::sys::process::forbid_system_calls()
 }
 
+/// Loads a library, and calls a function of it that takes and returns nothing: for tests of what another image may do.
+///
+/// # Errors
+/// There is no such library, or no such function in it.
+#[cfg(feature = "kill-points")]
+pub fn call_library(path: &std::ffi::CStr, function: &std::ffi::CStr) -> std::io::Result<()> {
+    crate::sys::process::call_library(path, function)
+}
+
 /// Forks a process that goes on from here, as code may that knows no better, and waits for its end: its exit code, or -1 if it
 /// has none; `None` in the fork.
 ///

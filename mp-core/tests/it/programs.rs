@@ -1,11 +1,15 @@
 //! Whole programs, run from the outside: how they begin, and how they end.
 
+#[cfg(target_env = "gnu")]
+use std::{ffi::CString, path::PathBuf};
 use std::{
     path::Path,
     process::{Command, Stdio},
     thread,
 };
 
+#[cfg(target_env = "gnu")]
+use mp_core::kill_points::call_library;
 use mp_core::{StartError, spawn, test_init};
 
 use crate::common::{METHODS, by, program, text};
@@ -116,6 +120,59 @@ fn tests_run_as_all_runners_run_them() {
         assert!(text(&output.stdout).contains(" passed"), "{}", text(&output.stdout));
         assert!(!text(&output.stdout).contains(" 0 passed"), "{}", text(&output.stdout));
     }
+}
+
+/// Builds the library of `tests/plugin` with the copy of this crate that lies beside this program.
+#[cfg(target_env = "gnu")]
+fn plugin() -> PathBuf {
+    let built = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let copies = std::fs::read_dir(&built).unwrap().flatten().map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("libmp_core-") && name.ends_with(".rlib")
+    });
+    // The last one is this build's; others may be without what they were built with.
+    let mut copies: Vec<_> =
+        copies.map(|path| (path.metadata().unwrap().modified().unwrap(), path)).collect();
+    copies.sort_unstable();
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("plugin-{}.so", std::process::id()));
+    let mut said = String::new();
+    for (_, copy) in copies.iter().rev() {
+        let mut compiler = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        compiler.args(["--edition", "2024", "--crate-type", "cdylib", "-C", "debuginfo=0", "--extern"]);
+        compiler.arg(format!("mp_core={}", copy.display())).arg("-L").arg(&built).arg("-o").arg(&library);
+        let output =
+            compiler.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plugin/plugin.rs")).output().unwrap();
+        if output.status.success() {
+            return library;
+        }
+        said = text(&output.stderr);
+    }
+    panic!("the library cannot be built: {said}");
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn a_function_of_a_library_is_an_error_that_says_what_to_do() {
+    const NAME: &str = "programs::a_function_of_a_library_is_an_error_that_says_what_to_do";
+    const PLUGIN: &str = "MP_IT_PLUGIN";
+    if let Some(library) = std::env::var_os(PLUGIN) {
+        test_init!();
+        let library = CString::new(library.into_encoded_bytes()).unwrap();
+        call_library(&library, c"start_from_a_library").unwrap();
+        // The main program goes on as ever.
+        assert_eq!(spawn(|x: u32| x + 1, (1,)).unwrap().join().unwrap(), 2);
+        return;
+    }
+    let library = plugin();
+    let output = program(NAME, |command| {
+        command.env(PLUGIN, &library);
+    })
+    .unwrap();
+    std::fs::remove_file(&library).unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    assert!(said.contains("from a library: a process cannot be started"), "{said}");
+    assert!(said.contains("start it from the main program"), "{said}");
 }
 
 #[test]

@@ -206,6 +206,25 @@ pub(crate) fn refuse_system_call(what: Refusal) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Loads a library and calls a function of it; for tests of what has to do with another image than the program's.
+///
+/// Whoever names a function of another kind than `extern "C" fn()` breaks all promises.
+#[cfg(feature = "kill-points")]
+pub(crate) fn call_library(path: &CStr, function: &CStr) -> io::Result<()> {
+    // SAFETY: both are zero-terminated; what the library does when it is loaded is as sound as it is.
+    let symbol = unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        if library.is_null() { ptr::null_mut() } else { libc::dlsym(library, function.as_ptr()) }
+    };
+    if symbol.is_null() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // SAFETY: the tests name a function of this kind, and the library is never unloaded.
+    let function = unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn()>(symbol) };
+    function();
+    Ok(())
+}
+
 /// Stops this process, by a signal to the calling thread: it does not take another step before SIGCONT.
 #[cfg(feature = "kill-points")]
 pub(crate) fn stop_here() {

@@ -198,6 +198,11 @@ pub(crate) mod process {
     }
 
     #[cfg(feature = "kill-points")]
+    pub(crate) fn call_library(_path: &std::ffi::CStr, _function: &std::ffi::CStr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[cfg(feature = "kill-points")]
     pub(crate) fn refuse_system_call(_what: crate::kill_points::Refusal) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
