@@ -4,7 +4,14 @@
 //! keep up, the caller leaves it to them, and does what only one can do at a time. What comes of it is the same with them and
 //! without.
 
-use std::{collections::BTreeMap, marker::PhantomData, mem, panic::resume_unwind, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    marker::PhantomData,
+    mem,
+    panic::resume_unwind,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use mp_core::run_foreign;
 use parking_lot::MutexGuard;
@@ -20,13 +27,14 @@ use crate::{
     job::{Ends, Job},
 };
 
-/// With so many bytes of results it pays to wake a helper, and another with as many again: they are what some 4,000 records with a
-/// string have, or 20,000 numbers.
-const LARGE: usize = 1 << 17;
+/// With so much to decode it pays to wake a helper, and another with as much again.
+const LARGE: Duration = Duration::from_micros(150);
+/// So many bytes may be as much, if it is not known yet how long they take: some 4,000 records with a string have them.
+const LARGE_BYTES: usize = 1 << 17;
 /// An answer with fewer is decoded sooner than given to a helper.
 const SMALL: usize = 1 << 10;
-/// With so many bytes left the helpers do not keep up.
-const TOO_MUCH: usize = 1 << 20;
+/// With so much left the helpers do not keep up.
+const TOO_MUCH: Duration = Duration::from_millis(1);
 
 /// What becomes of the results of consecutive tasks.
 pub(crate) trait Results: Default + Send + 'static {
@@ -153,6 +161,8 @@ pub(crate) struct Reader<R: Results> {
     pile: Arc<Pile<Answers<R>>>,
     /// How many are in the pile and were not read.
     piled: usize,
+    /// How many nanoseconds a byte took to decode; 0 if that is not known.
+    pace: f64,
 }
 
 impl<R: Results> Reader<R> {
@@ -160,7 +170,7 @@ impl<R: Results> Reader<R> {
         let mut read = R::default();
         // A size that the input promised is no reason to run out of memory.
         read.reserve(results.min(1 << 20));
-        Self { read, next: 0, early: BTreeMap::new(), bytes: 0, pile: Pile::new(), piled: 0 }
+        Self { read, next: 0, early: BTreeMap::new(), bytes: 0, pile: Pile::new(), piled: 0, pace: 0.0 }
     }
 
     /// Reads what has come; if the job has finished, all.
@@ -168,7 +178,8 @@ impl<R: Results> Reader<R> {
         let finished = job.finished();
         let came = job.take();
         self.bytes += came.iter().map(weight).sum::<usize>();
-        if self.bytes >= LARGE || self.piled > 0 {
+        let large = if self.pace > 0.0 { self.takes(self.bytes) >= LARGE } else { self.bytes >= LARGE_BYTES };
+        if large || self.piled > 0 {
             let early = mem::take(&mut self.early).into_values();
             self.pile_up(early.chain(came));
             return self.read_pile(finished);
@@ -189,7 +200,21 @@ impl<R: Results> Reader<R> {
     fn take_in(&mut self, ends: Ends) {
         self.next += ends.len;
         self.bytes -= weight(&ends);
+        self.decode(ends);
+    }
+
+    fn decode(&mut self, ends: Ends) {
+        let bytes = weight(&ends);
+        let begin = (bytes > 0).then(Instant::now);
         self.read.decode(ends);
+        if let Some(begin) = begin {
+            self.pace = begin.elapsed().as_nanos() as f64 / bytes as f64;
+        }
+    }
+
+    /// How long so many bytes take to decode; no time if that is not known.
+    fn takes(&self, bytes: usize) -> Duration {
+        Duration::from_nanos((bytes as f64 * self.pace) as u64)
     }
 
     fn pile_up(&mut self, all: impl Iterator<Item = Ends>) {
@@ -206,9 +231,10 @@ impl<R: Results> Reader<R> {
         let pile = Arc::clone(&self.pile);
         let mut list = pile.lock();
         while self.piled > 0 {
-            if list.weight() >= LARGE {
-                let wanted = (list.weight() / LARGE).min(help::most());
-                pile.ask_for_help(&mut list, wanted);
+            let left = self.takes(list.weight());
+            if left >= LARGE {
+                let wanted = (left.as_nanos() / LARGE.as_nanos()) as usize;
+                pile.ask_for_help(&mut list, wanted.min(help::most()));
             }
             if let Some(done) = list.take_done(self.next) {
                 let memory = MutexGuard::unlocked(&mut list, || {
@@ -218,11 +244,11 @@ impl<R: Results> Reader<R> {
                     (0, results)
                 });
                 list.give_back(memory);
-            } else if !all && list.has_helpers() && list.weight() < TOO_MUCH {
+            } else if !all && list.has_helpers() && left < TOO_MUCH {
                 break;
             } else if let Some(Answers { ends, .. }) = list.take(self.next) {
                 self.step(ends.len);
-                MutexGuard::unlocked(&mut list, || self.read.decode(ends));
+                MutexGuard::unlocked(&mut list, || self.decode(ends));
             } else if !all {
                 break;
             } else if !pile.do_first(&mut list) && !pile.wait(&mut list) {
