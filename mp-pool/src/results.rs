@@ -232,7 +232,8 @@ impl<R: Results> Reader<R> {
         let mut list = pile.lock();
         while self.piled > 0 {
             let left = self.takes(list.weight());
-            if left >= LARGE {
+            // As long as results are to come, workers want the CPUs, too.
+            if left >= if all { LARGE } else { TOO_MUCH } {
                 let wanted = (left.as_nanos() / LARGE.as_nanos()) as usize;
                 pile.ask_for_help(&mut list, wanted.min(help::most()));
             }

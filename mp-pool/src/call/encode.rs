@@ -10,6 +10,7 @@ use std::{
     mem,
     panic::resume_unwind,
     sync::Arc,
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -36,6 +37,8 @@ const LARGEST_PIECE: usize = 1 << 14;
 const LONG: Duration = Duration::from_millis(2);
 /// With so much to encode it pays to wake a helper, and another with as much again.
 const LARGE: Duration = Duration::from_micros(300);
+/// An item that takes less is encoded sooner than fetched from the cache of the CPU that has read it.
+const NEAR: u64 = 50;
 /// So much of a CPU must be free for a helper.
 const ENOUGH: f64 = 0.25;
 /// For how long it counts how busy workers were. They tell it every few milliseconds.
@@ -79,6 +82,7 @@ struct EncodedItems<T> {
     items: Vec<T>,
     encoded: Vec<Encoded>,
     took: Duration,
+    by: ThreadId,
 }
 
 impl<T: Serialize + Send + 'static> Part for Items<T> {
@@ -93,7 +97,7 @@ impl<T: Serialize + Send + 'static> Part for Items<T> {
         let begin = Instant::now();
         let mut encoded = Vec::new();
         encode_all(&stock, first, &items, |one| encoded.push(one));
-        EncodedItems { items, encoded, took: begin.elapsed() }
+        EncodedItems { items, encoded, took: begin.elapsed(), by: thread::current().id() }
     }
 }
 
@@ -169,7 +173,7 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
     fn helpers(&self) -> usize {
         let piece = Duration::from_nanos(self.pace.saturating_mul(self.size as u64));
         let worth = (piece.as_nanos() / LARGE.as_nanos()) as usize;
-        if !self.hungry || worth == 0 {
+        if !self.hungry || worth == 0 || self.pace < NEAR {
             return 0;
         }
         let free = help::most() as f64 - self.busy;
@@ -257,9 +261,13 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
     fn hand_in_done(&mut self, list: &mut MutexGuard<'_, List<Items<T>>>, next: &mut usize) {
         while let Some(done) = list.take_done(*next) {
             MutexGuard::unlocked(list, || {
-                let EncodedItems { items, encoded, took } = done.unwrap_or_else(|panic| resume_unwind(panic));
+                let done = done.unwrap_or_else(|panic| resume_unwind(panic));
+                let EncodedItems { items, encoded, took, by } = done;
                 *next += items.len();
-                self.note_pace(took, items.len());
+                // To fetch them is not part of what they take.
+                if by == thread::current().id() {
+                    self.note_pace(took, items.len());
+                }
                 self.look();
                 encoded.into_iter().for_each(|encoded| hand_in(self.engine, self.job, encoded));
             });
