@@ -3,7 +3,7 @@
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mp_pool::{Error, Pool, test_init};
@@ -25,6 +25,14 @@ fn all_threads() -> Vec<Pid> {
     names.filter_map(|name| Pid::from_raw(name.parse().unwrap())).collect()
 }
 
+/// Sets the CPUs on which each of these threads may run.
+fn set_all(set: &CpuSet) {
+    for thread in all_threads() {
+        // One that has ended meanwhile has no CPUs.
+        let _ = sched_setaffinity(Some(thread), set);
+    }
+}
+
 /// Has a pool under load run on one CPU after the other, and then on all.
 fn move_about() {
     let pool = Pool::with_workers(2).unwrap();
@@ -41,17 +49,25 @@ fn move_about() {
             let mut single = CpuSet::new();
             single.set(cpu);
             for set in [single, all] {
-                for thread in all_threads() {
-                    // One that has ended meanwhile has no CPUs.
-                    let _ = sched_setaffinity(Some(thread), &set);
-                }
+                set_all(&set);
                 thread::sleep(Duration::from_millis(5));
             }
         }
         over.store(true, Ordering::Relaxed);
     });
-    for thread in all_threads() {
-        assert_eq!(sched_getaffinity(Some(thread)).unwrap_or(all), all, "{thread:?}");
+    // All on one CPU again and again, which one of two that take turns then leaves by itself; and then it may go back there.
+    let mut first = CpuSet::new();
+    first.set((0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap());
+    for _ in 0..20 {
+        set_all(&first);
+        set_all(&all);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(20) {
+            assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
+        }
+        for thread in all_threads() {
+            assert_eq!(sched_getaffinity(Some(thread)).unwrap_or(all), all, "{thread:?}");
+        }
     }
     pids(&pool);
 }
