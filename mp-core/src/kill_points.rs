@@ -360,6 +360,12 @@ pub fn close_streams() {
     crate::sys::process::close_streams();
 }
 
+/// Closes all descriptors of this process but the standard streams, whoever has them, as some daemons do.
+#[cfg(feature = "kill-points")]
+pub fn close_descriptors() {
+    crate::sys::process::close_all_except(std::io::stderr());
+}
+
 /// Has the kernel forget the children of this process when they end, as programs do that ignore SIGCHLD.
 #[cfg(feature = "kill-points")]
 pub fn ignore_children() {

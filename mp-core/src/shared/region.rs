@@ -212,7 +212,7 @@ impl Region {
     pub fn extend(&self, len: u64) -> Result<(), RegionError> {
         let system = |cause: Errno| RegionError::System { len, action: "extended", cause: cause.into() };
         let wanted = self.0.mapping.len().next_multiple_of(PAGE) as u64 + len;
-        let is_done = || Ok(u64::try_from(fstat(&self.0.fd).map_err(system)?.st_size).unwrap_or(0) >= wanted);
+        let is_done = || Ok(self.file_len().map_err(system)? >= wanted);
         if is_done()? {
             return Ok(());
         }
@@ -246,12 +246,21 @@ impl Region {
         let base = self.0.mapping.len().next_multiple_of(PAGE) as u64;
         let start = base.checked_add(offset).ok_or(RegionError::Corrupt("a window lies outside of it"))?;
         let end = start.checked_add(len as u64).ok_or(RegionError::Corrupt("a window lies outside of it"))?;
-        let file_len = u64::try_from(fstat(&self.0.fd).map_err(system("inspected"))?.st_size).unwrap_or(0);
-        if end > file_len {
+        if end > self.file_len().map_err(system("inspected"))? {
             return Err(RegionError::Corrupt("a window lies outside of it"));
         }
         let mapping = Mapping::map(&self.0.fd, start, len, writable).map_err(system("mapped"))?;
         Ok(Window { region: self.clone(), start, mapping })
+    }
+
+    /// How long the file is, if the descriptor still leads to it. Code that closes all descriptors, as some daemons do, may have given
+    /// the number to another file, which must not be changed.
+    fn file_len(&self) -> os::io::Result<u64> {
+        let stat = fstat(&self.0.fd)?;
+        if (stat.st_dev, stat.st_ino) != self.0.identity {
+            return Err(Errno::BADF);
+        }
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
@@ -367,7 +376,8 @@ impl Window {
         if len == 0 {
             return Ok(());
         }
-        os::io::retry_on_intr(|| fallocate(&self.region, flags, self.start + range.start as u64, len))
-            .map_err(|cause| RegionError::System { len, action, cause: cause.into() })
+        let allocate = || fallocate(&self.region, flags, self.start + range.start as u64, len);
+        let outcome = self.region.file_len().and_then(|_| os::io::retry_on_intr(allocate));
+        outcome.map_err(|cause| RegionError::System { len, action, cause: cause.into() })
     }
 }

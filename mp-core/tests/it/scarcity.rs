@@ -1,7 +1,8 @@
-//! Nothing left to take: descriptors, processes, memory; and as much as one can send.
+//! Nothing left to take: descriptors, also those that one had, processes, memory; and as much as one can send.
 
 use std::{
     fs::File,
+    io::{Read, Seek, SeekFrom, Write},
     os::unix::process::CommandExt,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -9,10 +10,12 @@ use std::{
 
 use mp_core::{
     JoinError, Process, StartError, active_children, fork_server_pid,
+    kill_points::{close_descriptors, fork_and},
     shared::{PutError, Region, Ring, RingOptions, Wake},
     spawn, test_init,
     transfer::{Fd, encode},
 };
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::common::{End, FORKS, MACHINERY, METHODS, all_children, by, open_fds, program, settles, text};
@@ -247,4 +250,43 @@ fn an_argument_of_one_gibibyte_arrives() {
     let check = |text: String| (text.len(), text.bytes().step_by(4096).all(|byte| byte == b'x'));
     let child = spawn(check, ("x".repeat(size),)).unwrap();
     assert_eq!(child.join().unwrap(), (size, true));
+}
+
+/// Whether a ring leaves the files of others alone whose descriptors have got the number of its own.
+fn closed_behind_its_back() -> bool {
+    let ring = Ring::create(RingOptions::default()).unwrap();
+    let put = |ring: &Ring, len| ring.put(&vec![1; len], 0, None, Wake::Word, || Ok(()));
+    for len in [1000, 300_000] {
+        put(&ring, len).unwrap();
+    }
+    close_descriptors();
+    let text = vec![b'x'; 1 << 20];
+    let files: Vec<File> = (0..64)
+        .map(|_| {
+            let mut file = File::from(memfd_create("other", MemfdFlags::CLOEXEC).unwrap());
+            file.write_all(&text).unwrap();
+            file
+        })
+        .collect();
+    // What would need a larger segment, and gives one back.
+    assert!(matches!(put(&ring, 3_000_000), Err(PutError::Memory(_))));
+    let mut got = Vec::new();
+    while ring.get(&mut got, Some(Instant::now()), |_| Ok(())).is_ok() {}
+    assert_eq!(got, vec![1; 301_000]);
+    // Its number is a file's now, which std would find out when both are closed.
+    std::mem::forget(ring);
+    files.iter().all(|file| {
+        let mut now = Vec::new();
+        (&*file).seek(SeekFrom::Start(0)).unwrap();
+        (&*file).read_to_end(&mut now).unwrap();
+        now == text
+    })
+}
+
+#[test]
+fn a_ring_whose_descriptor_was_closed_changes_no_other_file() {
+    test_init!();
+    // The fork has descriptors of its own.
+    let child = spawn(|| fork_and(|| assert!(closed_behind_its_back())).unwrap(), ());
+    assert!(child.unwrap().join().unwrap());
 }
