@@ -14,7 +14,7 @@ use mp_core::{catch_panic, kill_points::fork_and};
 use mp_pool::{Error, Handle, Pool, TaskError, test_init};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::helpers::{all_threads, ends, is_helper, rayon_of, whole};
+use crate::helpers::{ALL_HELPERS, all_threads, ends, is_helper, rayon_of, whole};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So many results are some hundred kilobytes.
@@ -234,8 +234,10 @@ fn nobody_waits_for_a_helper_that_has_no_time() {
         return;
     }
     let pool = Pool::with_workers(2).unwrap();
-    let closed = GATE.lock().unwrap();
+    let _alone = ALL_HELPERS.lock();
     thread::scope(|scope| {
+        // It opens also if something fails here.
+        let closed = GATE.lock().unwrap();
         let calls = 2 + all_threads() / 8;
         let calls: Vec<_> = (0..calls)
             .map(|_| scope.spawn(|| get(pool.map_async(|i: u64| Stuck(i << 32), 0..MANY)).len() as u64))

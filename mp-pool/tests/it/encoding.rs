@@ -17,7 +17,7 @@ use mp_core::{kill_points::fork_and, transfer::Fd};
 use mp_pool::{Error, Pool, TaskError, test_init};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 
-use crate::helpers::{all_threads, ends, is_helper, rayon_of, whole};
+use crate::helpers::{ALL_HELPERS, all_threads, ends, is_helper, rayon_of, whole};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So many take some ten milliseconds at least.
@@ -294,8 +294,10 @@ fn nobody_waits_for_a_helper_that_has_no_time_to_encode() {
     }
     let pools: Vec<_> = (0..=all_threads()).map(|_| Pool::with_workers(1).unwrap()).collect();
     let task = |item: Stuck| item.0.number;
-    let closed = GATE.lock().unwrap();
+    let _alone = ALL_HELPERS.lock();
     thread::scope(|scope| {
+        // It opens also if something fails here.
+        let closed = GATE.lock().unwrap();
         let deadline = Instant::now() + PATIENCE;
         let mut calls = Vec::new();
         while STUCK.load(Ordering::SeqCst) < all_threads() {

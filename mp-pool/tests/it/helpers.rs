@@ -1,6 +1,11 @@
 //! What several modules need, besides what `common` shares with the tests of processes.
 
-use std::{os::fd::OwnedFd, sync::mpsc, thread, time::Duration};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Mutex, mpsc},
+    thread,
+    time::Duration,
+};
 
 use mp_lock::Barrier;
 use mp_pool::{Pool, TaskError};
@@ -39,6 +44,9 @@ pub fn rayon_of(threads: usize) -> ThreadPool {
 pub fn is_helper() -> bool {
     thread::current().name().is_some_and(|name| name.starts_with("mp-pool-helper"))
 }
+
+/// Whoever needs all of them at once, which are those of the whole process, needs them alone.
+pub static ALL_HELPERS: Mutex<()> = Mutex::new(());
 
 pub fn whole<R>(results: Vec<Result<R, TaskError>>) -> Vec<R> {
     results.into_iter().map(Result::unwrap).collect()
