@@ -7,7 +7,8 @@ mod ahead;
 
 use std::{
     cell::{Cell, RefCell},
-    io,
+    io, thread,
+    time::Duration,
 };
 
 use mp_core::{
@@ -28,6 +29,9 @@ use self::ahead::{Ahead, Sizes};
 
 /// How many pieces are taken at a time by one who has others to listen to: about a millisecond's worth.
 const AT_ONCE: usize = 32;
+
+/// How long one waits, who has no memory for a message, before it tries again.
+const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
 
 /// One end.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,8 +84,9 @@ impl Link {
         Ok((end(&there, &back, near), end(&back, &there, far)))
     }
 
-    /// Sends a message, made of parts; waits for nobody, unless the socket is full of handles. One with handles wakes in any
-    /// case: the other end must be at work for the socket to become empty.
+    /// Sends a message, made of parts; waits for nobody, unless the socket is full of handles, or there is no memory for the message
+    /// beside those that the other end has not taken. One with handles wakes in any case: the other end must be at work for the
+    /// socket to become empty.
     pub(crate) fn send(&self, parts: &[&[u8]], handles: Vec<Handle>, wake: Wake<'_>) -> Result<(), PutError> {
         let bundle = pack(handles)?;
         loop {
@@ -89,6 +94,7 @@ impl Link {
                 Err(PutError::Full) => {
                     let _ = poll(&mut [PollFd::new(&self.handles.0, PollFlags::OUT)], None);
                 }
+                Err(PutError::Memory(_)) if !self.out.is_empty() => thread::sleep(SHORT_OF_MEMORY),
                 outcome => return outcome,
             }
         }

@@ -84,7 +84,7 @@ where
     let counter = Value::new(0_u32).unwrap();
     for chunk in [1, 3] {
         let call = pool.call().chunk_size(chunk.try_into().unwrap());
-        let items = (0..7).map(|_| (counter.clone(), forks()));
+        let items = (0..4).map(|_| (counter.clone(), forks()));
         for (pid, mut forks) in call.starmap(task, items).unwrap() {
             // It is for the pool to drop one that forks.
             forks.at = At::Nothing;
@@ -94,7 +94,7 @@ where
             );
         }
     }
-    assert_eq!(*counter.lock().unwrap(), 14);
+    assert_eq!(*counter.lock().unwrap(), 8);
     assert_eq!(pool.apply(std::process::id, ()).unwrap(), worker);
 }
 

@@ -1,8 +1,14 @@
 //! Arguments and results for which a worker, or the pool's own process, has no memory or no descriptors.
 
-use std::fs::File;
+use std::{
+    fs::File,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use mp_core::transfer::Fd;
+use mp_lock::Value;
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_bytes::ByteBuf;
@@ -230,6 +236,45 @@ fn a_limit_on_files_is_an_error_of_what_exceeds_it_and_no_signal() {
         assert!(error.contains("File too large") && error.contains("`ulimit -f`"), "{error}");
         assert!(error.contains("the pool") || error.contains("task 0"), "{error}");
     }
+}
+
+/// Has a worker send more results than there may be at once, while nobody takes them.
+fn more_results_than_there_is_room_for() -> bool {
+    const RESULTS: u32 = 20;
+    limit(Resource::Fsize, 1_000_000);
+    let pool = Pool::with_workers(1).unwrap();
+    let ((begin, begun), (go, gone)) = (mpsc::channel(), mpsc::channel::<()>());
+    // The clerk would take them.
+    let _hangs = pool.apply_async(|| (), ()).unwrap().on_success(move |()| {
+        begin.send(()).unwrap();
+        let _ = gone.recv();
+    });
+    begun.recv().unwrap();
+    let counter = Value::new(0_u32).unwrap();
+    let task = |counter: &Value<u32>, _: u32| {
+        // Long enough that each is answered alone.
+        thread::sleep(Duration::from_millis(6));
+        *counter.lock().unwrap() += 1;
+        ByteBuf::from(vec![1; 100_000])
+    };
+    let call = pool.call().chunk_size((RESULTS as usize).try_into().unwrap()).context(&counter).unwrap();
+    let results = call.map_async(task, 0..RESULTS).unwrap();
+    let mut seen = (0, Instant::now());
+    while seen.0 == 0 || seen.1.elapsed() < Duration::from_millis(200) {
+        let now = *counter.lock().unwrap();
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(go);
+    results.get().unwrap().into_iter().all(|result| result == vec![1; 100_000])
+}
+
+#[test]
+fn a_worker_without_memory_for_a_result_waits_until_those_before_are_taken() {
+    test_init!();
+    assert!(ends(|| mp_core::spawn(more_results_than_there_is_room_for, ()).unwrap().join().unwrap()));
 }
 
 #[test]
