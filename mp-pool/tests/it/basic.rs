@@ -1,5 +1,8 @@
 //! Results, order, laziness, misuse.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mp_lock::Event;
 use mp_pool::{Error, Pool, TaskError, test_init};
 
 use crate::common::{program, text};
@@ -104,6 +107,22 @@ fn two_threads_may_use_one_pool() {
             });
         }
     });
+}
+
+#[test]
+fn one_worker_begins_the_tasks_of_a_call_in_their_order() {
+    test_init!();
+    static BEGUN: AtomicU64 = AtomicU64::new(0);
+    let pool = Pool::with_workers(1).unwrap();
+    let open = Event::new().unwrap();
+    let wait = |open: Event| open.wait();
+    let busy = pool.apply_async(wait, (open.clone(),)).unwrap();
+    // More than is put in line at a time, and all of it before the first is given out.
+    let count = |_: u64| BEGUN.fetch_add(1, Ordering::Relaxed);
+    let begun = pool.map_async(count, 0..100_000).unwrap();
+    open.set().unwrap();
+    busy.get().unwrap();
+    assert!(begun.get().unwrap().into_iter().eq(0..100_000));
 }
 
 #[test]

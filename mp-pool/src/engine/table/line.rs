@@ -1,8 +1,8 @@
 //! The line: what waits for a worker.
 //!
-//! In it stand *turns*, one for each span that waits; the spans themselves lie with their jobs, in the order of their turns. So a
-//! job that is cancelled has its spans at hand, however long the line is. Its turns stay where they are until they come up, or are
-//! more than half of the line.
+//! In it stand *turns*, one for each span that waits; the spans themselves lie with their jobs, and the first of a job is what its
+//! next turn is for. So a job that is cancelled has its spans at hand, however long the line is. Its turns stay where they are until
+//! they come up, or are more than half of the line.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -44,8 +44,8 @@ impl Line {
         self.turns.push_front(job);
     }
 
-    /// Takes as many tasks as `size` says from the span whose turn it is. What is left of that gets a turn behind all others: so
-    /// everybody gets on, chunk by chunk.
+    /// Takes as many tasks as `size` says from the span whose turn it is. For what is left of that its job gets a turn behind all
+    /// others: so everybody gets on, chunk by chunk, and the tasks of a job in their order.
     ///
     /// Jobs that have left are put where they are dropped without the lock of the table: part of them is foreign.
     pub(super) fn cut(
@@ -66,7 +66,9 @@ impl Line {
                 return Some((job, span));
             }
             let chunk = span.cut(len);
-            self.push_back(Arc::clone(&job), span);
+            job.waiting.lock().push_front(span);
+            self.timed += usize::from(job.is_timed());
+            self.turns.push_back(Arc::clone(&job));
             return Some((job, chunk));
         }
     }
