@@ -16,7 +16,10 @@ use std::{
 use mp_core::run_foreign;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Engine, Holder};
+use super::{
+    Engine,
+    collect::{Holder, Leave},
+};
 use crate::job::Callback;
 
 /// How long nobody must have collected.
@@ -192,7 +195,7 @@ impl Engine {
             }
             role.holder = Some(Holder::Clerk);
         }
-        let _leave = super::Leave(self);
+        let _leave = Leave(self);
         self.collect(None, &|| {
             self.waiting.load(Ordering::Acquire) > 0
                 || self.stopped.load(Ordering::Acquire)

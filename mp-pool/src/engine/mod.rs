@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod clerk;
+mod collect;
 mod end;
 mod keeper;
 mod starter;
@@ -22,6 +23,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use self::clerk::{Underway, runs_callbacks};
 use self::{
     clerk::Clerk,
+    collect::Role,
     starter::Starter,
     table::{Phase, Table},
 };
@@ -36,11 +38,6 @@ use crate::{
     own_thread::OwnThread,
     store::Stock,
 };
-
-/// The one that collects looks for stalls after so much sleep in which nothing has happened, at the earliest.
-const SLICE: Duration = Duration::from_millis(50);
-/// So often it looks in vain before it sleeps for the first time.
-const BEFORE_SLEEP: u32 = 3;
 
 pub(crate) struct Engine {
     table: Own<Mutex<Table<Local>>>,
@@ -62,21 +59,6 @@ pub(crate) struct Engine {
     born: Instant,
     /// The process that has the workers: one that was forked from it has only a copy of this.
     pid: u32,
-}
-
-#[derive(Debug, Default)]
-struct Role {
-    holder: Option<Holder>,
-    /// How often a caller has collected.
-    turns: u64,
-    /// The clerk sleeps until the one who collects leaves off.
-    awaited: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    Caller,
-    Clerk,
 }
 
 impl Engine {
@@ -154,19 +136,6 @@ impl Engine {
         self.after(table);
     }
 
-    /// Takes in what has come, if nobody else does: for one who submits much.
-    pub(crate) fn glance(&self) {
-        {
-            let mut role = self.role.lock();
-            if role.holder.is_some() {
-                return;
-            }
-            role.holder = Some(Holder::Caller);
-        }
-        let _leave = Leave(self);
-        self.turn();
-    }
-
     /// How many workers have nothing to do, now that what has come is taken in, and how long all have worked.
     pub(crate) fn look(&self) -> (usize, Duration) {
         self.glance();
@@ -241,91 +210,6 @@ impl Engine {
         }
     }
 
-    /// Collects once; whether anything has happened.
-    fn turn(&self) -> bool {
-        let mut table = self.table.lock();
-        let any = table.advance();
-        let news = std::mem::take(&mut table.news);
-        let kick = table.takes_kick();
-        let trace = std::mem::take(table.crew.trace());
-        drop(table);
-        trace.tell();
-        if kick {
-            self.alarm.kick();
-        }
-        if !news.is_empty() {
-            self.tell(news);
-        }
-        any
-    }
-
-    /// Waits until `done`, at most until `deadline`; whether it is. Collects meanwhile, unless somebody else does. In a forked process
-    /// it is not, and will not be.
-    pub(crate) fn wait(&self, deadline: Option<Instant>, done: &dyn Fn() -> bool) -> bool {
-        if self.check_process().is_err() {
-            return false;
-        }
-        loop {
-            if done() {
-                return true;
-            }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                // What has come by now counts, also if the time was none.
-                self.glance();
-                return done();
-            }
-            let mut role = self.role.lock();
-            match role.holder {
-                None => {
-                    role.holder = Some(Holder::Caller);
-                    role.turns += 1;
-                    drop(role);
-                    let _leave = Leave(self);
-                    self.collect(deadline, done);
-                }
-                Some(holder) => {
-                    self.waiting.fetch_add(1, Ordering::AcqRel);
-                    if holder == Holder::Clerk {
-                        // It makes room for whoever waits.
-                        self.bell.advance();
-                    }
-                    if !done() {
-                        match deadline {
-                            None => self.changed.wait(&mut role),
-                            Some(deadline) => drop(self.changed.wait_until(&mut role, deadline)),
-                        }
-                    }
-                    self.waiting.fetch_sub(1, Ordering::AcqRel);
-                }
-            }
-        }
-    }
-
-    fn collect(&self, deadline: Option<Instant>, done: &dyn Fn() -> bool) {
-        let mut in_vain = 0;
-        // Ends at the deadline as well.
-        let _ = self.bell.wait_in_slices(deadline, SLICE, || {
-            in_vain += 1;
-            while self.turn() {
-                in_vain = 0;
-                if done() {
-                    break;
-                }
-            }
-            if in_vain > BEFORE_SLEEP {
-                self.look_for_stalls();
-            }
-            done().then_some(())
-        });
-    }
-
-    /// Gives what stalls in one worker to another that has nothing to do.
-    fn look_for_stalls(&self) {
-        let mut table = self.table.lock();
-        table.look_for_stalls(Instant::now());
-        self.after(table);
-    }
-
     /// What is left to do when a call has read its input.
     fn read(&self, awaited: bool) {
         // Not for nothing: the bell tells by the CPU of its last change whether it pays to spin.
@@ -387,25 +271,6 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let awaited = self.0.table.lock().end_reading();
         self.0.read(awaited);
-    }
-}
-
-/// Gives the role up, also if the one who had it panicked.
-struct Leave<'a>(&'a Engine);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        let awaited = {
-            let mut role = self.0.role.lock();
-            role.holder = None;
-            std::mem::take(&mut role.awaited)
-        };
-        if awaited {
-            self.0.clerk.wake();
-        }
-        if self.0.waiting.load(Ordering::Acquire) > 0 {
-            self.0.changed.notify_all();
-        }
     }
 }
 
