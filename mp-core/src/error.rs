@@ -169,7 +169,7 @@ pub enum StartError {
 pub struct PanicReport {
     /// The message of the panic.
     pub message: String,
-    /// Its source location, as `file:line:column`.
+    /// Its source location, as `file:line:column`; empty if a panic that had been caught was resumed.
     pub location: String,
     /// The backtrace there, as text; empty unless `RUST_BACKTRACE` asks for one.
     pub backtrace: String,
@@ -177,7 +177,10 @@ pub struct PanicReport {
 
 impl fmt::Display for PanicReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "panicked at {}: {}", self.location, self.message)
+        match self.location.as_str() {
+            "" => write!(f, "panicked: {}", self.message),
+            location => write!(f, "panicked at {location}: {}", self.message),
+        }
     }
 }
 

@@ -43,12 +43,13 @@ pub(crate) fn most() -> usize {
     here.map_or(threads, |here| here.min(threads)) - 1
 }
 
-/// Asks a helper to do `work` when it has time; whether there is one.
-pub(crate) fn ask(work: impl FnOnce() + Send + 'static) -> bool {
+/// Asks a helper to do `work` when it has time; whether there is one. The work is told whether it may begin: a thread that is in the
+/// midst of other such work may not, which comes to this when code of the program waits there for something of rayon's.
+pub(crate) fn ask(work: impl FnOnce(bool) + Send + 'static) -> bool {
     let caller = on_behalf_of();
     let help = move || {
         let before = HELPED.replace(Some(caller));
-        work();
+        work(before.is_none());
         HELPED.set(before);
     };
     pool().map(|pool| pool.spawn(help)).is_some()

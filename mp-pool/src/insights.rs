@@ -94,7 +94,7 @@ impl Insights {
         (many && ratio > MOSTLY).then(|| {
             format!(
                 "the workers waited for {:.0} % of their time. If there was work for them all the while, the tasks are too small or \
-                 carry too much (make each do more, or send less), or there are more workers than this process can feed",
+                 carry too much (make each do more, or send less; give `imap` a `chunk_size`), or there are more workers than this process can feed",
                 ratio * 100.0
             )
         })

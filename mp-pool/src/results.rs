@@ -264,11 +264,13 @@ impl<R: Results> Reader<R> {
         self.piled -= len;
     }
 
-    /// Reads until the job has finished.
+    /// Reads until the job has finished, or to no end in a process that cannot wait for it.
     pub(crate) fn read_to_end(mut self, engine: &Engine, job: &Job) -> R {
         while !job.finished() {
             let seen = job.ended();
-            engine.wait(None, &|| job.ended() != seen || job.finished());
+            if !engine.wait(None, &|| job.ended() != seen || job.finished()) {
+                break;
+            }
             self.read(job);
         }
         self.read(job);

@@ -24,6 +24,8 @@ const SIZES: usize = 18;
 const AREA: u64 = (LONG as u64) << (SIZES - 1);
 /// Small places are mapped together, so many bytes at a time.
 const MAPPED: u64 = 4 << 20;
+/// A process keeps so much of the store mapped, or one place: address space may be scarce, and it is others who miss it.
+const ALL_MAPPED: usize = 128 << 20;
 
 /// Where in the store a run of bytes is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +76,9 @@ impl Store {
         if let Some(window) = windows.get(&part.start) {
             return Ok(Arc::clone(window));
         }
+        if windows.values().map(|window| window.len()).sum::<usize>() + part.len > ALL_MAPPED {
+            windows.clear();
+        }
         let map = || match self.writes {
             true => self.region.window(part.start, part.len),
             false => self.region.read_only_window(part.start, part.len),
@@ -84,6 +89,11 @@ impl Store {
             map()
         })?;
         Ok(Arc::clone(windows.entry(part.start).or_insert(Arc::new(window))))
+    }
+
+    /// Takes no address space any more, but for what is in use.
+    fn forget(&self) {
+        self.windows.lock().clear();
     }
 
     /// What is in a place, to be copied out.

@@ -32,7 +32,8 @@ fn table_text(table: &Table) -> String {
     // Writing to a string cannot fail.
     for row in &table.rows {
         let name = if row.is_ours() { format!("**{}**", row.name) } else { row.name.clone() };
-        let times = ours.map_or_else(|| "-".to_owned(), |ours| figure(table.times(row, ours)));
+        let times = ours.map(|ours| table.times(row, ours)).filter(|times| times.is_finite());
+        let times = times.map_or_else(|| "-".to_owned(), figure);
         let (median, low, high) = (figure(row.median), figure(row.low), figure(row.high));
         let _ = writeln!(text, "| {name} | {median} | {low} | {high} | {times} |");
     }

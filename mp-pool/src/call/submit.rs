@@ -50,8 +50,8 @@ impl<C> Call<'_, C> {
             glance(&job);
         }
         let read = encoder.read();
-        // First the items, whose code may fork: a fork that comes back ends where it looks for the table.
-        drop(encoder);
+        // First what has code of the program, which may fork: a fork that comes back ends where it looks for the table.
+        drop((encoder, input));
         reading.end(&job, read);
         Ok(job)
     }
@@ -76,6 +76,7 @@ impl<C> Call<'_, C> {
         let mut results = Reader::<R>::with_capacity(items.size_hint().0);
         let job = self.submit(run, items, false, |job| results.read(job))?;
         let results = results.read_to_end(self.engine, &job);
+        self.engine.check_process()?;
         job.tell_progress();
         results.finish(&job)
     }

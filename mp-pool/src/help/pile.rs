@@ -128,13 +128,13 @@ impl<P: Part> Pile<P> {
         // What is done, and not next, has them wait, too.
         for _ in list.helpers.max(list.done.len() / AHEAD)..wanted {
             let pile = Arc::clone(self);
-            list.helpers += usize::from(super::ask(move || pile.help()));
+            list.helpers += usize::from(super::ask(move |free| pile.help(free)));
         }
     }
 
-    fn help(&self) {
+    fn help(&self, free: bool) {
         let mut list = self.list.lock();
-        while list.done.len() < AHEAD * list.helpers && self.do_first(&mut list) {}
+        while free && list.done.len() < AHEAD * list.helpers && self.do_first(&mut list) {}
         list.helpers -= 1;
     }
 

@@ -238,7 +238,8 @@ impl Pool {
     /// `imap()`, which reads the whole input at once.
     ///
     /// At most a [window](crate::Call::window) of items is read ahead of the results that were taken. Each result has its own error, after
-    /// which the results go on. Returns at once; each step of the result waits for its task.
+    /// which the results go on. Returns at once; each step of the result waits for its task. Each task travels by itself: where they are
+    /// short, and many, give them a [chunk size](crate::Call::chunk_size).
     ///
     /// ```
     /// # mp_pool::test_init!();

@@ -13,10 +13,9 @@ use parking_lot::Mutex;
 
 use super::{AREA, Part, Place, SIZES, Store};
 
-/// How much is kept of what is not in use, in all and in one place.
-const KEPT: usize = 64 << 20;
-const LARGEST: usize = 32 << 20;
-/// For so long, if nothing comes to it meanwhile.
+/// How much is kept of what is not in use, in all.
+const KEPT: usize = 128 << 20;
+/// For so long, if nothing of its size comes to it meanwhile.
 const UNUSED: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -35,8 +34,6 @@ struct Free {
     lists: [List; SIZES],
     /// How many bytes of pages they have in all.
     kept: usize,
-    /// When something came to that last.
-    last: Option<Instant>,
     /// No place is used again.
     over: bool,
 }
@@ -49,6 +46,8 @@ struct List {
     bare: Vec<Spot>,
     /// How many bytes of the area were cut into places.
     cut: u64,
+    /// When something came to the warm ones last.
+    last: Option<Instant>,
 }
 
 /// A place of a fixed size, for one run at a time.
@@ -72,7 +71,7 @@ impl Free {
         }
         let size = len.max(LONG).checked_next_power_of_two()?;
         let at = (size / LONG).trailing_zeros() as usize;
-        let List { warm, bare, cut } = self.lists.get_mut(at)?;
+        let List { warm, bare, cut, .. } = self.lists.get_mut(at)?;
         let spot = match warm.pop().or_else(|| bare.pop()) {
             Some(spot) => spot,
             None if *cut < AREA => {
@@ -86,10 +85,23 @@ impl Free {
         Some(spot)
     }
 
-    /// Takes all that is not in use and has pages.
-    fn take_unused(&mut self) -> Vec<Spot> {
-        self.kept = 0;
-        self.lists.iter_mut().flat_map(|list| list.warm.drain(..)).collect()
+    /// Takes what is not in use and has pages, of the sizes to which nothing has come since `since`.
+    fn take_unused(&mut self, since: Option<Instant>) -> Vec<Spot> {
+        let mut unused = Vec::new();
+        for list in &mut self.lists {
+            if since.is_none_or(|since| list.last.is_some_and(|last| last <= since)) {
+                list.last = None;
+                unused.append(&mut list.warm);
+            }
+        }
+        self.kept -= unused.iter().map(|spot| spot.backed).sum::<usize>();
+        unused
+    }
+
+    /// When to look again whether something is not used.
+    fn due(&self) -> Option<Instant> {
+        let last = self.lists.iter().filter_map(|list| list.last).min()?;
+        Some(last + UNUSED)
     }
 }
 
@@ -124,10 +136,11 @@ impl Stock {
             return;
         }
         let mut free = self.free.lock();
-        if free.over || spot.backed <= LARGEST && free.kept + spot.backed <= KEPT {
+        if free.over || free.kept + spot.backed <= KEPT {
             free.kept += spot.backed;
-            free.lists[spot.list()].warm.push(spot);
-            if free.last.replace(Instant::now()).is_none() {
+            let list = &mut free.lists[spot.list()];
+            list.warm.push(spot);
+            if list.last.replace(Instant::now()).is_none() {
                 self.news.store(true, Ordering::Relaxed);
             }
         } else {
@@ -157,18 +170,19 @@ impl Stock {
         self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::Relaxed)
     }
 
-    /// Gives back what is kept, if nothing came to it for a while; else says when to look again.
+    /// Gives back what was kept for a while and nothing came to; says when to look again.
     pub(crate) fn tend(&self, now: Instant) -> Option<Instant> {
         let mut free = self.free.lock();
-        let due = free.last.filter(|_| !free.over)? + UNUSED;
+        let due = free.due().filter(|_| !free.over)?;
         if now < due {
             return Some(due);
         }
-        free.last = None;
-        let unused = free.take_unused();
+        let unused = free.take_unused(now.checked_sub(UNUSED));
+        let due = free.due();
         drop(free);
         unused.into_iter().for_each(|spot| self.release(spot));
-        None
+        self.store.forget();
+        due
     }
 
     /// From now on all is kept and no place used again: workers may be at what the pool knows nothing of any more.
@@ -179,7 +193,7 @@ impl Stock {
     /// No worker is left: all that is not in use is given back.
     pub(crate) fn clear(&self) {
         self.end();
-        let unused = self.free.lock().take_unused();
+        let unused = self.free.lock().take_unused(None);
         unused.into_iter().for_each(|spot| self.release(spot));
     }
 }
@@ -211,7 +225,7 @@ mod tests {
     use mp_core::{kill_points::fork_and, os::fs::fstat};
 
     use super::*;
-    use crate::store::MAPPED;
+    use crate::store::{ALL_MAPPED, MAPPED};
 
     const MIB: usize = 1 << 20;
 
@@ -275,20 +289,22 @@ mod tests {
     fn not_more_is_kept_than_may_be_needed_soon() {
         let stock = Stock::new().unwrap();
         assert!(!stock.has_news());
-        let large = [(); 4].map(|()| stock.keep(&vec![7; 24 * MIB]).unwrap());
-        assert!(stock.pages() >= 4 * 24 * MIB && !stock.has_news());
+        let large = [(); 7].map(|()| stock.keep(&vec![7; 24 * MIB]).unwrap());
+        assert!(stock.pages() >= 7 * 24 * MIB && !stock.has_news());
         drop(large);
         assert!(stock.has_news() && !stock.has_news());
-        assert!((2 * 24 * MIB..3 * 24 * MIB).contains(&stock.pages()), "{}", stock.pages());
-        drop(stock.keep(&vec![7; LARGEST + 1]));
-        assert!(stock.pages() < 3 * 24 * MIB);
-        let now = Instant::now();
-        let due = stock.tend(now).unwrap();
-        assert!(stock.pages() > LARGEST);
+        let kept = stock.pages();
+        assert!((KEPT - 24 * MIB..KEPT).contains(&kept), "{kept}");
+        drop(stock.keep(&vec![7; KEPT + 1]));
+        assert!(stock.pages() < kept + LONG);
+        let due = stock.tend(Instant::now()).unwrap();
+        assert!(stock.pages() >= kept);
+        // Of another size.
         let used = stock.keep(&run(MIB)).unwrap();
         drop(stock.keep(&run(LONG)).unwrap());
+        assert!(stock.has_news());
         let due = stock.tend(due).expect("something came");
-        assert!(stock.pages() > LARGEST && !stock.has_news());
+        assert!((MIB..2 * MIB).contains(&stock.pages()), "{}", stock.pages());
         assert_eq!(stock.tend(due), None);
         assert!((MIB..MIB + LONG).contains(&stock.pages()), "what is in use stays");
         drop(used);
@@ -296,9 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn no_more_address_space_is_taken_than_for_what_is_in_use() {
+        let stock = Stock::new().unwrap();
+        let store = elsewhere(&stock);
+        let mapped = |store: &Store| store.windows.lock().values().map(|window| window.len()).sum::<usize>();
+        for _ in 0..3 {
+            let kept = [40, 20, 40, 20].map(|mib| stock.keep(&vec![7; mib * MIB]).unwrap());
+            for kept in kept {
+                assert!(store.open(kept.place()).unwrap().copy().unwrap() == vec![7; kept.len]);
+                assert!(mapped(&store) <= ALL_MAPPED && mapped(&stock.store) <= ALL_MAPPED);
+            }
+        }
+        while let Some(due) = stock.tend(Instant::now() + UNUSED) {
+            assert!(due > Instant::now());
+        }
+        assert_eq!(mapped(&stock.store), 0);
+    }
+
+    #[test]
     fn a_fork_changes_nothing() {
         let stock = Stock::new().unwrap();
-        let large = vec![7; LARGEST + 1];
+        let large = vec![7; KEPT + 1];
         let kept = Cell::new(stock.keep(&large));
         // Without memory of its own: another thread may be at the allocator.
         let ended = fork_and(|| {

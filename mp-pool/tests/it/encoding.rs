@@ -1,6 +1,7 @@
 //! Items that take long to encode: encoded by several threads while workers have nothing to do, and nothing else is different.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     fs::File,
     io::{Read as _, Write as _},
@@ -318,6 +319,39 @@ fn nobody_waits_for_a_helper_that_has_no_time_to_encode() {
             assert!(call.join().unwrap().into_iter().eq(0..MANY));
         }
     });
+}
+
+#[test]
+fn an_item_that_waits_for_threads_of_rayon_is_at_that_alone() {
+    test_init!();
+    static HELPED: AtomicUsize = AtomicUsize::new(0);
+    static WITHIN: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static INSIDE: Cell<bool> = const { Cell::new(false) };
+    }
+    #[derive(Deserialize)]
+    struct Joins(u64);
+    impl Serialize for Joins {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            HELPED.fetch_add(is_helper().into(), Ordering::Relaxed);
+            WITHIN.fetch_add(INSIDE.replace(true).into(), Ordering::Relaxed);
+            let pause = || thread::sleep(Duration::from_micros(50));
+            rayon::join(pause, pause);
+            INSIDE.set(false);
+            self.0.serialize(serializer)
+        }
+    }
+    let pool = Pool::with_workers(2).unwrap();
+    let call = || pool.map(|item: Joins| item.0, (0..MANY).map(Joins)).unwrap();
+    // Of several callers, so that helpers have more to do.
+    until_helped("map", || {
+        thread::scope(|scope| {
+            let calls = [(); 4].map(|()| scope.spawn(call));
+            calls.into_iter().for_each(|call| assert!(call.join().unwrap().into_iter().eq(0..MANY)));
+        });
+        HELPED.load(Ordering::Relaxed) > 100
+    });
+    assert_eq!(WITHIN.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -212,6 +212,21 @@ fn in_the_pools_process() -> u32 {
     };
     let call = || pool.call().chunk_size(2.try_into().unwrap());
     assert_eq!(call().map(|x: u32| x + 1, forking(0..6)).unwrap(), [1, 2, 3, 4, 5, 6]);
+    /// Forks when it is dropped.
+    struct Dropped<I>(I);
+    impl<I: Iterator> Iterator for Dropped<I> {
+        type Item = I::Item;
+        fn next(&mut self) -> Option<I::Item> {
+            self.0.next()
+        }
+    }
+    impl<I> Drop for Dropped<I> {
+        fn drop(&mut self) {
+            fork();
+        }
+    }
+    assert_eq!(call().map(|x: u32| x + 1, Dropped(0..3)).unwrap(), [1, 2, 3]);
+    assert_eq!(pool.map_async(|x: u32| x + 1, Dropped(0..3)).unwrap().get().unwrap(), [1, 2, 3]);
     let imap = call().imap(|x: u32| x + 1, forking(0..6)).unwrap();
     assert_eq!(imap.map(Result::unwrap).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
     let handle = pool.apply_async(|| 1, ()).unwrap().on_success(|_| fork());

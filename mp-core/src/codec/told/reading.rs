@@ -48,6 +48,12 @@ macro_rules! whole {
                     fn $float_visit<E: de::Error>(self, value: $float) -> Result<V::Value, E> {
                         self.0.$visit(<$int>::from_ne_bytes(value.to_ne_bytes()))
                     }
+
+                    /// The number of a variant, which was written as such.
+                    #[inline]
+                    fn visit_u32<E: de::Error>(self, value: u32) -> Result<V::Value, E> {
+                        self.0.visit_u32(value)
+                    }
                 }
 
                 self.0.$float_name(Whole(Telling(visitor))).map_err(Told)

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{EnumAccess, VariantAccess, Visitor},
+};
 
 use crate::transfer::{decode, encode};
 
@@ -117,4 +120,42 @@ fn integers_travel_as_they_are_whatever_float_that_would_be() {
             assert_eq!(decode::<(u64, i64, u32, i32, [u64; 3])>(&bytes, Vec::new()).unwrap(), numbers);
         }
     }
+}
+
+/// An enum by hand, which asks for the number of its variant as a number.
+#[derive(Debug, PartialEq)]
+struct Numbered(u64);
+
+impl Serialize for Numbered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_variant("Numbered", 300, "Other", &self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Numbered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Variant;
+
+        impl<'de> Visitor<'de> for Variant {
+            type Value = Numbered;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a variant")
+            }
+
+            fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Numbered, A::Error> {
+                let (number, variant) = data.variant::<u32>()?;
+                assert_eq!(number, 300);
+                variant.newtype_variant().map(Numbered)
+            }
+        }
+
+        deserializer.deserialize_enum("Numbered", &["Other"], Variant)
+    }
+}
+
+#[test]
+fn the_number_of_a_variant_may_be_read_as_one() {
+    let bytes = encode(&Numbered(5)).unwrap().bytes;
+    assert_eq!(decode::<Numbered>(&bytes, Vec::new()).unwrap(), Numbered(5));
 }
