@@ -14,28 +14,29 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use self::apart::{LONG, Long};
 use self::{apart::Pieces, told::Telling};
 
-struct Append<'a, L> {
+struct Append<'a> {
     buffer: &'a mut Vec<u8>,
-    /// Is shown every long run of bytes, and where in the buffer it goes; false if it goes there indeed.
-    long: &'a mut L,
+    /// Is shown every long run of bytes, and where in the buffer it goes; false if it goes there indeed. Of no type of its own, so
+    /// that the code of a value's `Serialize` is there once, whoever encodes it.
+    long: &'a mut dyn FnMut(usize, &[u8]) -> bool,
 }
 
-impl<L> Append<'_, L> {
+impl Append<'_> {
     #[inline]
     fn reserve(&mut self, len: usize) -> postcard::Result<()> {
-        if self.buffer.capacity() - self.buffer.len() >= len { Ok(()) } else { self.grow(len) }
-    }
-
-    /// Memory that is not there is an error like any other that a value can meet.
-    #[cold]
-    fn grow(&mut self, len: usize) -> postcard::Result<()> {
-        // Twice as much as before, or just enough.
-        let reserved = self.buffer.try_reserve(len).or_else(|_| self.buffer.try_reserve_exact(len));
-        reserved.map_err(|_| postcard::Error::SerializeBufferFull)
+        if self.buffer.capacity() - self.buffer.len() >= len { Ok(()) } else { grow(self.buffer, len) }
     }
 }
 
-impl<L: FnMut(usize, &[u8]) -> bool> Flavor for Append<'_, L> {
+/// Memory that is not there is an error like any other that a value can meet.
+#[cold]
+fn grow(buffer: &mut Vec<u8>, len: usize) -> postcard::Result<()> {
+    // Twice as much as before, or just enough.
+    let reserved = buffer.try_reserve(len).or_else(|_| buffer.try_reserve_exact(len));
+    reserved.map_err(|_| postcard::Error::SerializeBufferFull)
+}
+
+impl Flavor for Append<'_> {
     type Output = ();
 
     #[inline]
@@ -77,7 +78,7 @@ pub(crate) fn append<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) -> 
 pub(crate) fn append_most<T: Serialize + ?Sized>(
     value: &T,
     buffer: &mut Vec<u8>,
-    long: &mut impl FnMut(usize, &[u8]) -> bool,
+    long: &mut dyn FnMut(usize, &[u8]) -> bool,
 ) -> Result<(), Failed> {
     let before = buffer.len();
     let result = postcard::serialize_with_flavor(&Telling(value), Append { buffer, long });

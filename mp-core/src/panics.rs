@@ -21,6 +21,12 @@ thread_local! {
 /// # Errors
 /// The panic.
 pub fn catch_panic<R>(body: impl FnOnce() -> R) -> Result<R, PanicReport> {
+    note_panics();
+    catch_unwind(AssertUnwindSafe(body)).map_err(report)
+}
+
+/// Has what a panic says of itself noted, from the first call on.
+fn note_panics() {
     static HOOK: OnceLock<()> = OnceLock::new();
     HOOK.get_or_init(|| {
         let print = std::panic::take_hook();
@@ -43,15 +49,17 @@ pub fn catch_panic<R>(body: impl FnOnce() -> R) -> Result<R, PanicReport> {
             print(info);
         }));
     });
-    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
-        let report = PanicReport { message: message_of(&*payload), location, backtrace };
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            // What panics while it is dropped would do so again.
-            std::mem::forget(again);
-        }
-        report
-    })
+}
+
+#[cold]
+fn report(payload: Box<dyn Any + Send>) -> PanicReport {
+    let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
+    let report = PanicReport { message: message_of(&*payload), location, backtrace };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // What panics while it is dropped would do so again.
+        std::mem::forget(again);
+    }
+    report
 }
 
 fn message_of(payload: &(dyn Any + Send)) -> String {

@@ -78,6 +78,11 @@ impl EncodeError {
     fn of<T: ?Sized>(failed: Failed, refused: Option<i32>) -> Self {
         Self { type_name: type_name::<T>(), cause: failed.cause(), refused }
     }
+
+    #[cold]
+    fn at_end(type_name: &'static str) -> Self {
+        Self { type_name, cause: "the calling thread is at its end".to_owned(), refused: None }
+    }
 }
 
 impl DecodeError {
@@ -171,7 +176,7 @@ pub fn encode_into<T: Serialize + ?Sized>(
 }
 
 /// Appends `items` to `buffer`, one behind the other, and calls `each` after each with the length of the buffer and the
-/// handles that the item contains, if it does, whose indices begin at 0 for every item.
+/// handles that the item contains, if it does, whose indices begin at 0 for every item. It goes on as long as that returns true.
 ///
 /// A slice is encoded like this behind its length, so any run of items that have no handles can be decoded as a part of a
 /// slice, or one by one with [`decode_front`].
@@ -184,8 +189,8 @@ pub fn encode_into<T: Serialize + ?Sized>(
 pub fn encode_each<'a, T: Serialize + 'a>(
     items: impl IntoIterator<Item = &'a T>,
     buffer: &mut Vec<u8>,
-    mut long: impl FnMut(usize, &[u8]) -> bool,
-    mut each: impl FnMut(usize, Option<Vec<Handle>>),
+    long: &mut dyn FnMut(usize, &[u8]) -> bool,
+    mut each: impl FnMut(usize, Option<Vec<Handle>>) -> bool,
 ) -> Result<(), EncodeError> {
     // Looked for once, and not for each item.
     let encoded = OUTGOING.try_with(|open| {
@@ -193,22 +198,16 @@ pub fn encode_each<'a, T: Serialize + 'a>(
         let close = CloseOutgoing;
         let mut result = Ok(());
         for item in items {
-            result = codec::append_most(item, buffer, &mut long);
-            if result.is_err() {
+            result = codec::append_most(item, buffer, long);
+            if result.is_err() || !each(buffer.len(), open.take_handles()) {
                 break;
             }
-            let handles = open.if_begun(|transfer| std::mem::take(&mut transfer.handles));
-            let handles = handles.filter(|handles| !handles.is_empty());
-            each(buffer.len(), handles);
         }
         let result = result.map_err(|failed| EncodeError::of::<T>(failed, None));
         drop(close);
         result
     });
-    encoded.unwrap_or_else(|_| {
-        let cause = "the calling thread is at its end".to_owned();
-        Err(EncodeError { type_name: type_name::<T>(), cause, refused: None })
-    })
+    encoded.unwrap_or_else(|_| Err(EncodeError::at_end(type_name::<T>())))
 }
 
 /// Decodes a value from `bytes` and the descriptors that came with them; those that it does not use are closed.
@@ -216,7 +215,8 @@ pub fn encode_each<'a, T: Serialize + 'a>(
 /// # Errors
 /// [`DecodeError`] if the bytes or the descriptors do not make up a `T`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T, DecodeError> {
-    receive(fds, || codec::read(bytes).map_err(DecodeError::of::<T>))
+    let _close = open_incoming(fds);
+    codec::read(bytes).map_err(DecodeError::of::<T>)
 }
 
 /// As [`decode`], for a value some of whose bytes came apart from it, in the order in which they belong. Where it wants to own
@@ -229,20 +229,19 @@ pub fn decode_with<T: DeserializeOwned>(
     long: &mut [Long],
     fds: Vec<OwnedFd>,
 ) -> Result<T, DecodeError> {
-    receive(fds, || codec::read_with(bytes, long).map_err(DecodeError::of::<T>))
+    let _close = open_incoming(fds);
+    codec::read_with(bytes, long).map_err(DecodeError::of::<T>)
 }
 
-/// Runs `read` with a transfer open that has these descriptors.
-fn receive<R>(fds: Vec<OwnedFd>, read: impl FnOnce() -> R) -> R {
+/// Opens a transfer that has these descriptors, until what it returns is dropped.
+fn open_incoming(fds: Vec<OwnedFd>) -> CloseIncoming {
     let _ = INCOMING.try_with(Transfers::open);
     let close = CloseIncoming;
     if !fds.is_empty() {
         let slots = fds.into_iter().map(Slot::Fd).collect();
         let _ = INCOMING.try_with(|open| open.innermost(|transfer| transfer.slots = slots));
     }
-    let result = read();
-    drop(close);
-    result
+    close
 }
 
 /// Decodes a value without handles from the front of `bytes`, and returns the rest.

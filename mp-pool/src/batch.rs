@@ -12,7 +12,7 @@ use mp_core::{
 use serde::Serialize;
 
 use crate::{
-    message::write_len,
+    message::{why_not_encoded, write_len},
     spare,
     store::{Kept, Stock},
 };
@@ -46,49 +46,51 @@ pub(crate) struct Encoded {
 
 /// Encodes as many of `items` as fit one batch; the first of them is the item `first` of the input.
 pub(crate) fn encode<T: Serialize>(first: usize, items: &[T], stock: &Arc<Stock>) -> Encoded {
-    let mut bytes = spare::take();
-    let mut ends: Vec<u32> = Vec::with_capacity(items.len().min(FULL_ITEMS));
-    let mut handles = Vec::new();
-    let mut long = Vec::new();
+    let mut batch = Batch::empty(first, items.len());
+    let Batch { bytes, ends, long, handles, .. } = &mut batch;
     let long_bytes = Cell::new(0);
-    let full = Cell::new(false);
+    let mut keep = |at: usize, run: &[u8]| {
+        // Without memory for it there it goes with the others.
+        let Some(kept) = stock.keep(run) else { return false };
+        long.push((at, kept));
+        long_bytes.update(|bytes| bytes + run.len());
+        true
+    };
     let outcome = run_foreign(|| {
-        let items = items.iter().take_while(|_| !full.get());
-        let keep = |at: usize, run: &[u8]| {
-            // Without memory for it there it goes with the others.
-            let Some(kept) = stock.keep(run) else { return false };
-            long.push((at, kept));
-            long_bytes.update(|bytes| bytes + run.len());
-            true
-        };
-        transfer::encode_each(items, &mut bytes, keep, |end, own| {
+        transfer::encode_each(items, bytes, &mut keep, |end, own| {
             if let Some(own) = own {
                 handles.push((ends.len() as u32, own));
             }
             // Only the last item of a batch can end further behind, and its end is that of the bytes.
             ends.push(u32::try_from(end).unwrap_or(u32::MAX));
-            full.set(end + long_bytes.get() >= FULL_BYTES || ends.len() >= FULL_ITEMS);
+            end + long_bytes.get() < FULL_BYTES && ends.len() < FULL_ITEMS
         })
     });
-    let len = ends.len();
-    let failed = match outcome {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(report) => Some(format!("its `Serialize` {report}")),
-    };
-    let batch = ends.pop().map(|last| {
-        // A `Serialize` that panicked may have left the beginning of its item.
-        if last != u32::MAX {
-            bytes.truncate(last as usize);
-        }
-        // In front of each stands its length, so that none is at the very end.
-        long.retain(|(at, _)| *at <= bytes.len());
-        Batch { first, bytes, ends, long, handles }
-    });
-    Encoded { batch, len, failed: failed.map(|reason| (first + len, reason)) }
+    batch.finish(why_not_encoded(outcome))
 }
 
 impl Batch {
+    fn empty(first: usize, items: usize) -> Self {
+        let ends = Vec::with_capacity(items.min(FULL_ITEMS));
+        Self { first, bytes: spare::take(), ends, long: Vec::new(), handles: Vec::new() }
+    }
+
+    /// The batch, if something is in it, and why not more.
+    fn finish(mut self, failed: Option<String>) -> Encoded {
+        let len = self.ends.len();
+        let failed = failed.map(|reason| (self.first + len, reason));
+        let batch = self.ends.pop().map(|last| {
+            // A `Serialize` that panicked may have left the beginning of its item.
+            if last != u32::MAX {
+                self.bytes.truncate(last as usize);
+            }
+            // In front of each stands its length, so that none is at the very end.
+            self.long.retain(|(at, _)| *at <= self.bytes.len());
+            self
+        });
+        Encoded { batch, len, failed }
+    }
+
     pub(crate) fn first(&self) -> usize {
         self.first
     }

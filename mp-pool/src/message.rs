@@ -7,7 +7,7 @@ use mp_core::{
     call::Pointer,
     kill_points::{Point, reach},
     os::fd::OwnedFd,
-    transfer::{self, Long},
+    transfer::{self, EncodeError, Long},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -54,7 +54,7 @@ pub(crate) struct Apart {
 }
 
 /// Puts the order in front of a message that is still empty.
-pub(crate) fn write_order(order: &Order, message: &mut Vec<u8>) -> Result<(), transfer::EncodeError> {
+pub(crate) fn write_order(order: &Order, message: &mut Vec<u8>) -> Result<(), EncodeError> {
     transfer::encode_into(order, message).map(drop)
 }
 
@@ -260,6 +260,12 @@ impl<'a> Values<'a> {
         Self { values, lengths, bytes: values.len(), beside, bare }
     }
 
+    /// Those of an answer.
+    pub(crate) fn of_answer(message: &'a [u8], bytes: u64, beside: Option<Box<Beside>>) -> Self {
+        let beside = beside.map(|beside| *beside).unwrap_or_default();
+        Self::new(message.get(PART_HEAD..).unwrap_or_default(), bytes, beside)
+    }
+
     /// Decodes the next one.
     #[inline]
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<T, String> {
@@ -280,6 +286,11 @@ impl<'a> Values<'a> {
     /// Decodes a value, the last one before `self.values`, with what came beside it.
     #[cold]
     fn decode_with<T: DeserializeOwned>(&mut self, value: &[u8]) -> Result<T, String> {
+        let (mut long, fds) = self.take_beside(value)?;
+        transfer::decode_with(value, &mut long, fds).map_err(|error| error.to_string())
+    }
+
+    fn take_beside(&mut self, value: &[u8]) -> Result<(Vec<Long>, Vec<OwnedFd>), String> {
         let end = self.bytes - self.values.len();
         let fds = std::mem::take(&mut self.beside.fds);
         // In front of each stands its length, so that none is at the very beginning of a value.
@@ -287,7 +298,16 @@ impl<'a> Values<'a> {
         for long in &mut long {
             long.at = long.at.checked_sub(end - value.len()).ok_or("the message is corrupt")?;
         }
-        transfer::decode_with(value, &mut long, fds).map_err(|error| error.to_string())
+        Ok((long, fds))
+    }
+}
+
+/// Why something was not encoded, if it was not.
+pub(crate) fn why_not_encoded(outcome: Result<Result<(), EncodeError>, PanicReport>) -> Option<String> {
+    match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(report) => Some(format!("its `Serialize` {report}")),
     }
 }
 

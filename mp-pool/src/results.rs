@@ -5,8 +5,8 @@
 //! without.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
-    marker::PhantomData,
     mem,
     panic::resume_unwind,
     sync::Arc,
@@ -36,20 +36,32 @@ const SMALL: usize = 1 << 10;
 /// With so much left the helpers do not keep up.
 const TOO_MUCH: Duration = Duration::from_millis(1);
 
-/// What becomes of the results of consecutive tasks.
-pub(crate) trait Results: Default + Send + 'static {
-    /// What the caller gets.
-    type Whole;
+/// What becomes of the results of consecutive tasks, of whatever type: what handles them as a whole is there once for all types.
+pub(crate) trait Results: Any + Send {
+    /// How to make what is like it and empty.
+    fn empty(&self) -> Empty;
 
     fn reserve(&mut self, results: usize);
 
     /// Decodes the results that are next.
     fn decode(&mut self, ends: Ends);
 
-    /// Moves those that are next to the end.
-    fn append(&mut self, next: &mut Self);
+    /// Moves those that are next, and of the same type, to the end.
+    fn append(&mut self, next: &mut dyn Results);
+}
+
+type Empty = fn() -> Box<dyn Results>;
+
+/// What the caller gets of them.
+pub(crate) trait Finish: Results + Default {
+    type Whole;
 
     fn finish(self, job: &Job) -> Result<Self::Whole, Error>;
+}
+
+/// They are, unless somebody mixed what two readers read.
+fn of_same_type<R: Results>(results: &mut dyn Results) -> Option<&mut R> {
+    (results as &mut dyn Any).downcast_mut()
 }
 
 /// The values, and the first error.
@@ -65,7 +77,9 @@ impl<R> Default for Values<R> {
 }
 
 impl<R: DeserializeOwned + Send + 'static> Results for Values<R> {
-    type Whole = Vec<R>;
+    fn empty(&self) -> Empty {
+        || Box::<Self>::default()
+    }
 
     fn reserve(&mut self, results: usize) {
         self.values.reserve(results);
@@ -80,10 +94,16 @@ impl<R: DeserializeOwned + Send + 'static> Results for Values<R> {
         });
     }
 
-    fn append(&mut self, next: &mut Self) {
-        self.values.append(&mut next.values);
-        self.failed = self.failed.take().or(next.failed.take());
+    fn append(&mut self, next: &mut dyn Results) {
+        if let Some(next) = of_same_type::<Self>(next) {
+            self.values.append(&mut next.values);
+            self.failed = self.failed.take().or(next.failed.take());
+        }
     }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Finish for Values<R> {
+    type Whole = Vec<R>;
 
     fn finish(self, job: &Job) -> Result<Vec<R>, Error> {
         finish(self.values, job.failed().or(self.failed.map(Error::Task)))
@@ -94,7 +114,9 @@ impl<R: DeserializeOwned + Send + 'static> Results for Values<R> {
 pub(crate) type Each<R> = Vec<Result<R, TaskError>>;
 
 impl<R: DeserializeOwned + Send + 'static> Results for Each<R> {
-    type Whole = Self;
+    fn empty(&self) -> Empty {
+        || Box::<Self>::default()
+    }
 
     fn reserve(&mut self, results: usize) {
         self.reserve(results);
@@ -104,9 +126,15 @@ impl<R: DeserializeOwned + Send + 'static> Results for Each<R> {
         ends.decode(|result| self.push(result));
     }
 
-    fn append(&mut self, next: &mut Self) {
-        self.append(next);
+    fn append(&mut self, next: &mut dyn Results) {
+        if let Some(next) = of_same_type::<Self>(next) {
+            self.append(next);
+        }
     }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Finish for Each<R> {
+    type Whole = Self;
 
     fn finish(self, job: &Job) -> Result<Self, Error> {
         finish(self, job.failed())
@@ -126,22 +154,22 @@ fn weight(ends: &Ends) -> usize {
 }
 
 /// Answers with results, decoded on any thread.
-struct Answers<R> {
+struct Answers {
     ends: Ends,
-    into: PhantomData<fn() -> R>,
+    empty: Empty,
 }
 
-impl<R: Results> Part for Answers<R> {
+impl Part for Answers {
     /// How many tasks, and what became of them.
-    type Done = (usize, R);
+    type Done = (usize, Box<dyn Results>);
 
     fn weight(&self) -> usize {
         weight(&self.ends)
     }
 
-    fn work(self, memory: Option<(usize, R)>) -> (usize, R) {
+    fn work(self, memory: Option<Self::Done>) -> Self::Done {
         let len = self.ends.len;
-        let mut results = memory.map(|(_, results)| results).unwrap_or_default();
+        let mut results = memory.map_or_else(self.empty, |(_, results)| results);
         results.reserve(len);
         results.decode(self.ends);
         (len, results)
@@ -149,8 +177,8 @@ impl<R: Results> Part for Answers<R> {
 }
 
 /// Reads results in the order of the input.
-pub(crate) struct Reader<R: Results> {
-    read: R,
+pub(crate) struct Reader<'a> {
+    read: &'a mut dyn Results,
     /// The next to be read.
     next: usize,
     /// What came ahead of others.
@@ -158,16 +186,16 @@ pub(crate) struct Reader<R: Results> {
     /// How many bytes that has.
     bytes: usize,
     /// What was much at once, until it is read: by the position of the first task in the input, and its weight is bytes.
-    pile: Arc<Pile<Answers<R>>>,
+    pile: Arc<Pile<Answers>>,
     /// How many are in the pile and were not read.
     piled: usize,
     /// How many nanoseconds a byte took to decode; 0 if that is not known.
     pace: f64,
 }
 
-impl<R: Results> Reader<R> {
-    pub(crate) fn with_capacity(results: usize) -> Self {
-        let mut read = R::default();
+impl<'a> Reader<'a> {
+    /// Reads into `read` about so many.
+    pub(crate) fn new(read: &'a mut dyn Results, results: usize) -> Self {
         // A size that the input promised is no reason to run out of memory.
         read.reserve(results.min(1 << 20));
         Self { read, next: 0, early: BTreeMap::new(), bytes: 0, pile: Pile::new(), piled: 0, pace: 0.0 }
@@ -222,7 +250,7 @@ impl<R: Results> Reader<R> {
         self.bytes = 0;
         for ends in all {
             self.piled += ends.len;
-            list.insert(ends.first, Answers { ends, into: PhantomData });
+            list.insert(ends.first, Answers { ends, empty: self.read.empty() });
         }
     }
 
@@ -241,7 +269,7 @@ impl<R: Results> Reader<R> {
                 let memory = MutexGuard::unlocked(&mut list, || {
                     let (len, mut results) = done.unwrap_or_else(|panic| resume_unwind(panic));
                     self.step(len);
-                    self.read.append(&mut results);
+                    self.read.append(&mut *results);
                     (0, results)
                 });
                 list.give_back(memory);
@@ -265,7 +293,7 @@ impl<R: Results> Reader<R> {
     }
 
     /// Reads until the job has finished, or to no end in a process that cannot wait for it.
-    pub(crate) fn read_to_end(mut self, engine: &Engine, job: &Job) -> R {
+    pub(crate) fn read_to_end(mut self, engine: &Engine, job: &Job) {
         while !job.finished() {
             let seen = job.ended();
             if !engine.wait(None, &|| job.ended() != seen || job.finished()) {
@@ -274,11 +302,10 @@ impl<R: Results> Reader<R> {
             self.read(job);
         }
         self.read(job);
-        mem::take(&mut self.read)
     }
 }
 
-impl<R: Results> Drop for Reader<R> {
+impl Drop for Reader<'_> {
     fn drop(&mut self) {
         // Whichever way a call ends, nothing more is decoded for it.
         self.pile.clear();
@@ -286,10 +313,10 @@ impl<R: Results> Drop for Reader<R> {
 }
 
 /// Reads the results of a finished job.
-pub(crate) fn read_all<R: Results>(job: &Job) -> Result<R::Whole, Error> {
-    let mut reader = Reader::<R>::with_capacity(job.ended());
-    reader.read(job);
-    mem::take(&mut reader.read).finish(job)
+pub(crate) fn read_all<R: Finish>(job: &Job) -> Result<R::Whole, Error> {
+    let mut read = R::default();
+    Reader::new(&mut read, job.ended()).read(job);
+    read.finish(job)
 }
 
 /// Reads the result of a finished job with one task.

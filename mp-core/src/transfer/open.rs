@@ -81,6 +81,20 @@ impl<T: Default> Transfers<T> {
     }
 }
 
+impl Transfers<Outgoing> {
+    /// Takes the handles of the innermost one, if it has some.
+    #[inline]
+    pub(super) fn take_handles(&self) -> Option<Vec<Handle>> {
+        if self.top.get() == self.depth.get() { self.take_begun_handles() } else { None }
+    }
+
+    #[inline(never)]
+    fn take_begun_handles(&self) -> Option<Vec<Handle>> {
+        let handles = self.innermost(|transfer| std::mem::take(&mut transfer.handles));
+        handles.filter(|handles| !handles.is_empty())
+    }
+}
+
 thread_local! {
     pub(super) static OUTGOING: Transfers<Outgoing> = const { Transfers::new() };
     pub(super) static INCOMING: Transfers<Incoming> = const { Transfers::new() };

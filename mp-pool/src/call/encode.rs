@@ -8,6 +8,7 @@
 
 use std::{
     mem,
+    ops::Deref,
     panic::resume_unwind,
     sync::Arc,
     thread::{self, ThreadId},
@@ -46,11 +47,29 @@ const MEMORY: Duration = Duration::from_millis(20);
 /// No part of a piece is made smaller.
 const SMALL: Duration = Duration::from_micros(50);
 
-/// Encodes consecutive items, of which the first is the item `first` of the input.
-fn encode_all<T: Serialize>(stock: &Arc<Stock>, first: usize, items: &[T], mut each: impl FnMut(Encoded)) {
+/// Consecutive items of an input, of whatever type: what handles them as a whole is there once for all types.
+pub(crate) trait Items {
+    fn count(&self) -> usize;
+
+    /// Encodes those from `from` on, as many as fit one batch; the first of them is the item `first` of the input.
+    fn encode(&self, from: usize, first: usize, stock: &Arc<Stock>) -> Encoded;
+}
+
+impl<T: Serialize, L: Deref<Target = [T]>> Items for L {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn encode(&self, from: usize, first: usize, stock: &Arc<Stock>) -> Encoded {
+        batch::encode(first, &self[from..], stock)
+    }
+}
+
+/// Encodes all of them; the first is the item `first` of the input.
+fn encode_all(stock: &Arc<Stock>, first: usize, items: &dyn Items, mut each: impl FnMut(Encoded)) {
     let mut at = 0;
-    while at < items.len() {
-        let encoded = batch::encode(first + at, &items[at..], stock);
+    while at < items.count() {
+        let encoded = items.encode(at, first + at, stock);
         at += encoded.len + usize::from(encoded.failed.is_some());
         each(encoded);
     }
@@ -66,43 +85,80 @@ fn hand_in(engine: &Engine, job: &Arc<Job>, encoded: Encoded) {
 }
 
 /// Submits consecutive items, of which the first is the item `first` of the input.
-pub(crate) fn submit_items<T: Serialize>(engine: &Engine, job: &Arc<Job>, first: usize, items: &[T]) {
+pub(crate) fn submit_items(engine: &Engine, job: &Arc<Job>, first: usize, items: &dyn Items) {
     encode_all(&engine.stock, first, items, |encoded| hand_in(engine, job, encoded));
 }
 
 /// A part of a piece, to be encoded on any thread.
-struct Items<T> {
+struct SomeItems {
     stock: Arc<Stock>,
     first: usize,
-    items: Vec<T>,
+    items: Box<dyn Items + Send>,
 }
 
-struct EncodedItems<T> {
+struct EncodedItems {
     /// They are dropped where they came from.
-    items: Vec<T>,
+    items: Box<dyn Items + Send>,
     encoded: Vec<Encoded>,
     took: Duration,
     by: ThreadId,
 }
 
-impl<T: Serialize + Send + 'static> Part for Items<T> {
-    type Done = EncodedItems<T>;
+impl Part for SomeItems {
+    type Done = EncodedItems;
 
     fn weight(&self) -> usize {
-        self.items.len()
+        self.items.count()
     }
 
-    fn work(self, _: Option<EncodedItems<T>>) -> EncodedItems<T> {
+    fn work(self, _: Option<EncodedItems>) -> EncodedItems {
         let Self { stock, first, items } = self;
         let begin = Instant::now();
         let mut encoded = Vec::new();
-        encode_all(&stock, first, &items, |one| encoded.push(one));
+        encode_all(&stock, first, &*items, |one| encoded.push(one));
         EncodedItems { items, encoded, took: begin.elapsed(), by: thread::current().id() }
     }
 }
 
+/// An input, and what was read of it last.
+pub(super) trait Source {
+    /// Reads so many items, or up to the end, or to a panic; those that were read before are dropped.
+    fn read(&mut self, items: usize) -> Result<(), PanicReport>;
+
+    fn items(&self) -> &dyn Items;
+
+    /// Takes them, with their memory.
+    fn take_items(&mut self) -> Box<dyn Items + Send>;
+}
+
+pub(super) struct Input<I: Iterator> {
+    items: Vec<I::Item>,
+    rest: I,
+}
+
+impl<I: Iterator> Input<I> {
+    pub(super) fn new(rest: I) -> Self {
+        Self { items: Vec::new(), rest }
+    }
+}
+
+impl<I: Iterator<Item: Serialize + Send + 'static>> Source for Input<I> {
+    fn read(&mut self, items: usize) -> Result<(), PanicReport> {
+        self.items.clear();
+        run_foreign(|| self.items.extend(self.rest.by_ref().take(items)))
+    }
+
+    fn items(&self) -> &dyn Items {
+        &self.items
+    }
+
+    fn take_items(&mut self) -> Box<dyn Items + Send> {
+        Box::new(mem::take(&mut self.items))
+    }
+}
+
 /// Submits an input.
-pub(super) struct Encoder<'a, T: Serialize + Send + 'static> {
+pub(super) struct Encoder<'a> {
     engine: &'a Engine,
     job: &'a Arc<Job>,
     /// How many items were read.
@@ -118,13 +174,11 @@ pub(super) struct Encoder<'a, T: Serialize + Send + 'static> {
     busy: f64,
     /// For how long that is known.
     watched: Duration,
-    /// What was read last.
-    items: Vec<T>,
     /// Parts by the position of their first item.
-    pile: Option<Arc<Pile<Items<T>>>>,
+    pile: Option<Arc<Pile<SomeItems>>>,
 }
 
-impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
+impl<'a> Encoder<'a> {
     pub(super) fn new(engine: &'a Engine, job: &'a Arc<Job>) -> Self {
         Self {
             engine,
@@ -136,7 +190,6 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
             seen: None,
             busy: 0.0,
             watched: Duration::ZERO,
-            items: Vec::new(),
             pile: None,
         }
     }
@@ -147,7 +200,7 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
     }
 
     /// Reads a piece of the input and submits it; whether there may be more.
-    pub(super) fn step(&mut self, input: &mut impl Iterator<Item = T>) -> bool {
+    pub(super) fn step(&mut self, input: &mut dyn Source) -> bool {
         let (before, size) = (self.read, self.size);
         let helpers = self.helpers();
         self.hungry = false;
@@ -195,15 +248,15 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
     }
 
     /// Reads and encodes a piece on this thread; how long the encoding took, unless it is the last.
-    fn alone(&mut self, input: &mut impl Iterator<Item = T>) -> (Duration, Result<(), PanicReport>) {
-        let mut items = mem::take(&mut self.items);
-        items.clear();
-        let outcome = run_foreign(|| items.extend(input.by_ref().take(self.size)));
-        let timed = items.len() == self.size;
+    fn alone(&mut self, input: &mut dyn Source) -> (Duration, Result<(), PanicReport>) {
+        let outcome = input.read(self.size);
+        let items = input.items();
+        let len = items.count();
+        let timed = len == self.size;
         let clock = || timed.then(Instant::now);
         let mut took = Duration::ZERO;
         let mut begin = clock();
-        encode_all(&self.engine.stock, self.read, &items, |encoded| {
+        encode_all(&self.engine.stock, self.read, items, |encoded| {
             took += begin.map_or(Duration::ZERO, |begin| begin.elapsed());
             // The next piece may be twice as large.
             if 2 * took >= LARGE {
@@ -212,9 +265,8 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
             hand_in(self.engine, self.job, encoded);
             begin = clock();
         });
-        self.note_pace(took, items.len());
-        self.read += items.len();
-        self.items = items;
+        self.note_pace(took, len);
+        self.read += len;
         (took, outcome)
     }
 
@@ -223,11 +275,7 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
     }
 
     /// Reads a piece, in parts that become smaller, and encodes it together with helpers; how long that took.
-    fn with(
-        &mut self,
-        helpers: usize,
-        input: &mut impl Iterator<Item = T>,
-    ) -> (Duration, Result<(), PanicReport>) {
+    fn with(&mut self, helpers: usize, input: &mut dyn Source) -> (Duration, Result<(), PanicReport>) {
         let begin = Instant::now();
         let pile = Arc::clone(self.pile.get_or_insert_with(Pile::new));
         let smallest = (SMALL.as_nanos() as u64).div_ceil(self.pace.max(1)) as usize;
@@ -237,13 +285,13 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
         while self.read < end {
             let left = end - self.read;
             let len = left.div_ceil(2 * (helpers + 1)).max(smallest).min(left);
-            let mut items = Vec::new();
-            outcome =
-                MutexGuard::unlocked(&mut list, || run_foreign(|| items.extend(input.by_ref().take(len))));
-            let (first, short) = (self.read, items.len() < len);
-            self.read += items.len();
-            if !items.is_empty() {
-                list.insert(first, Items { stock: Arc::clone(&self.engine.stock), first, items });
+            let (read, items) = MutexGuard::unlocked(&mut list, || (input.read(len), input.take_items()));
+            outcome = read;
+            let (first, count) = (self.read, items.count());
+            let short = count < len;
+            self.read += count;
+            if count > 0 {
+                list.insert(first, SomeItems { stock: Arc::clone(&self.engine.stock), first, items });
             }
             if short {
                 break;
@@ -258,15 +306,16 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
     }
 
     /// Hands in what is done and next.
-    fn hand_in_done(&mut self, list: &mut MutexGuard<'_, List<Items<T>>>, next: &mut usize) {
+    fn hand_in_done(&mut self, list: &mut MutexGuard<'_, List<SomeItems>>, next: &mut usize) {
         while let Some(done) = list.take_done(*next) {
             MutexGuard::unlocked(list, || {
                 let done = done.unwrap_or_else(|panic| resume_unwind(panic));
                 let EncodedItems { items, encoded, took, by } = done;
-                *next += items.len();
+                let len = items.count();
+                *next += len;
                 // To fetch them is not part of what they take.
                 if by == thread::current().id() {
-                    self.note_pace(took, items.len());
+                    self.note_pace(took, len);
                 }
                 self.look();
                 encoded.into_iter().for_each(|encoded| hand_in(self.engine, self.job, encoded));
@@ -275,7 +324,7 @@ impl<'a, T: Serialize + Send + 'static> Encoder<'a, T> {
     }
 }
 
-impl<T: Serialize + Send + 'static> Drop for Encoder<'_, T> {
+impl Drop for Encoder<'_> {
     fn drop(&mut self) {
         // Whichever way a call ends, nothing more is encoded for it.
         if let Some(pile) = &self.pile {

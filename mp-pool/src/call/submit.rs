@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Call,
-    encode::{Encoder, submit_items},
+    encode::{Encoder, Input, Source, submit_items},
     task::Run,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     handle::Handle,
     imap::Imap,
     job::Job,
-    results::{self, Reader, Results},
+    results::{self, Finish, Reader},
 };
 
 impl<C> Call<'_, C> {
@@ -40,12 +40,24 @@ impl<C> Call<'_, C> {
         run: Run,
         items: impl IntoIterator<Item = T>,
         later: bool,
-        mut glance: impl FnMut(&Job),
+        glance: &mut dyn FnMut(&Job),
     ) -> Result<Arc<Job>, Error> {
-        let mut input = items.into_iter();
-        let (reading, job) = self.begin(run, input.size_hint().0, later)?;
+        let input = items.into_iter();
+        let expected = input.size_hint().0;
+        self.submit_input(run, Box::new(Input::new(input)), expected, later, glance)
+    }
+
+    fn submit_input(
+        &self,
+        run: Run,
+        mut input: Box<dyn Source + '_>,
+        expected: usize,
+        later: bool,
+        glance: &mut dyn FnMut(&Job),
+    ) -> Result<Arc<Job>, Error> {
+        let (reading, job) = self.begin(run, expected, later)?;
         let mut encoder = Encoder::new(self.engine, &job);
-        while encoder.step(&mut input) && !job.is_cancelled() {
+        while encoder.step(&mut *input) && !job.is_cancelled() {
             self.engine.glance();
             glance(&job);
         }
@@ -60,22 +72,23 @@ impl<C> Call<'_, C> {
     fn submit_one<T: Serialize>(&self, run: Run, args: T, later: bool) -> Result<Arc<Job>, Error> {
         let (reading, job) = self.begin(run, 1, later)?;
         let args = [args];
-        submit_items(self.engine, &job, 0, &args);
+        submit_items(self.engine, &job, 0, &args.as_slice());
         drop(args);
         reading.end(&job, 1);
         Ok(job)
     }
 
     /// Reads the results as they come.
-    pub(super) fn all<T: Serialize + Send + 'static, R: Results>(
+    pub(super) fn all<T: Serialize + Send + 'static, R: Finish>(
         &self,
         run: Run,
         items: impl IntoIterator<Item = T>,
     ) -> Result<R::Whole, Error> {
         let items = items.into_iter();
-        let mut results = Reader::<R>::with_capacity(items.size_hint().0);
-        let job = self.submit(run, items, false, |job| results.read(job))?;
-        let results = results.read_to_end(self.engine, &job);
+        let mut results = R::default();
+        let mut reader = Reader::new(&mut results, items.size_hint().0);
+        let job = self.submit(run, items, false, &mut |job| reader.read(job))?;
+        reader.read_to_end(self.engine, &job);
         self.engine.check_process()?;
         job.tell_progress();
         results.finish(&job)
@@ -106,7 +119,7 @@ impl<C> Call<'_, C> {
         items: impl IntoIterator<Item = T>,
         read: fn(&Job) -> Result<R, Error>,
     ) -> Result<Handle<R>, Error> {
-        let job = self.submit(run, items, true, |_| {})?;
+        let job = self.submit(run, items, true, &mut |_| {})?;
         Ok(Handle::new(Arc::clone(self.engine), job, read))
     }
 

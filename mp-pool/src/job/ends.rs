@@ -1,6 +1,6 @@
 //! How tasks ended: with an answer, which is bytes until somebody wants it, or without one.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use mp_core::{ExitStatus, PanicReport, run_foreign, transfer};
 use serde::de::DeserializeOwned;
@@ -73,21 +73,34 @@ impl Ends {
     /// Calls `each` for every task, in their order.
     pub(crate) fn decode<R: DeserializeOwned>(self, mut each: impl FnMut(Result<R, TaskError>)) {
         let Self { first, len, end } = self;
-        let mut all = |error: &dyn Fn(usize) -> TaskError| {
-            (first..first + len).for_each(|index| each(Err(error(index))));
-        };
         match end {
-            End::Cancelled => all(&|index| TaskError::Cancelled { index }),
-            End::NotEncoded(reason) => all(&|index| TaskError::Encode { index, reason: reason.clone() }),
-            End::NotReceived(cause) => all(&|index| {
+            End::Answered { bytes, failed: false, message, beside, .. } => {
+                read::<R>(&message, bytes, beside, len, |at, result| {
+                    each(result.map_err(|reason| TaskError::Decode { index: first + at, reason }));
+                });
+                spare::give(message);
+            }
+            failed => failed.tell(first..first + len, &mut |error| each(Err(error))),
+        }
+    }
+}
+
+impl End {
+    /// Calls `each` with the error of every task, if they have no results.
+    fn tell(self, tasks: Range<usize>, each: &mut dyn FnMut(TaskError)) {
+        let mut all = |error: &dyn Fn(usize) -> TaskError| tasks.clone().for_each(|index| each(error(index)));
+        match self {
+            Self::Cancelled => all(&|index| TaskError::Cancelled { index }),
+            Self::NotEncoded(reason) => all(&|index| TaskError::Encode { index, reason: reason.clone() }),
+            Self::NotReceived(cause) => all(&|index| {
                 let reason = format!("its result could not be received: {cause}");
                 TaskError::Decode { index, reason }
             }),
-            End::Input(report) => all(&|index| TaskError::Input { index, report: report.clone() }),
-            End::TimedOut { who, limit } => {
+            Self::Input(report) => all(&|index| TaskError::Input { index, report: report.clone() }),
+            Self::TimedOut { who, limit } => {
                 all(&|index| TaskError::TimedOut { index, worker: who.name.clone(), pid: who.pid, limit })
             }
-            End::Died { who, death, attempts } => all(&|index| TaskError::WorkerDied {
+            Self::Died { who, death, attempts } => all(&|index| TaskError::WorkerDied {
                 index,
                 worker: who.name.clone(),
                 pid: who.pid,
@@ -95,29 +108,23 @@ impl Ends {
                 out_of_memory: death.out_of_memory,
                 attempts,
             }),
-            End::Answered { bytes, failed, message, beside, who } => {
-                if failed {
-                    let failure = message.get(PART_HEAD..).map(transfer::decode_front::<Failure>);
-                    let (worker, pid) = (who.name.clone(), who.pid);
-                    all(&|index| match &failure {
-                        Some(Ok((Failure::Panicked(report), _))) => {
-                            let (worker, report) = (worker.clone(), report.clone());
-                            TaskError::Panicked { index, worker, pid, report }
-                        }
-                        Some(Ok((Failure::NotDecoded(reason), _))) => {
-                            let reason = format!("its argument did not arrive: {reason}");
-                            TaskError::Decode { index, reason }
-                        }
-                        Some(Ok((Failure::NotEncoded(reason), _))) => {
-                            TaskError::Decode { index, reason: reason.clone() }
-                        }
-                        _ => TaskError::Decode { index, reason: "its failure cannot be read".to_owned() },
-                    });
-                } else {
-                    read::<R>(&message, bytes, beside, len, |at, result| {
-                        each(result.map_err(|reason| TaskError::Decode { index: first + at, reason }));
-                    });
-                }
+            Self::Answered { message, who, .. } => {
+                let failure = message.get(PART_HEAD..).map(transfer::decode_front::<Failure>);
+                let (worker, pid) = (who.name.clone(), who.pid);
+                all(&|index| match &failure {
+                    Some(Ok((Failure::Panicked(report), _))) => {
+                        let (worker, report) = (worker.clone(), report.clone());
+                        TaskError::Panicked { index, worker, pid, report }
+                    }
+                    Some(Ok((Failure::NotDecoded(reason), _))) => {
+                        let reason = format!("its argument did not arrive: {reason}");
+                        TaskError::Decode { index, reason }
+                    }
+                    Some(Ok((Failure::NotEncoded(reason), _))) => {
+                        TaskError::Decode { index, reason: reason.clone() }
+                    }
+                    _ => TaskError::Decode { index, reason: "its failure cannot be read".to_owned() },
+                });
                 spare::give(message);
             }
         }
@@ -132,8 +139,7 @@ fn read<T: DeserializeOwned>(
     len: usize,
     mut each: impl FnMut(usize, Result<T, String>),
 ) {
-    let beside = beside.map(|beside| *beside).unwrap_or_default();
-    let mut values = Values::new(message.get(PART_HEAD..).unwrap_or_default(), bytes, beside);
+    let mut values = Values::of_answer(message, bytes, beside);
     let mut at = 0;
     while at < len {
         let outcome = run_foreign(|| {

@@ -3,26 +3,104 @@
 //! Results go in one message, as many as have gathered, unless they forbid it: some carry handles, some cannot be encoded, for some
 //! together there is no memory. None of that may cost those beside them anything.
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use mp_core::{catch_panic, shared::PutError, transfer};
+use mp_core::{
+    PanicReport, catch_panic,
+    shared::PutError,
+    transfer::{self, EncodeError, Handle},
+};
 use serde::Serialize;
 
-use super::{Session, run::Pace};
+use super::{Session, Shared, run::Pace};
 use crate::{
     local::{
         desk::{Item, Step},
         link::Begin,
     },
-    message::{Failure, PART_HEAD, Part, goes_ahead, write_len},
+    message::{Failure, PART_HEAD, Part, goes_ahead, why_not_encoded, write_len},
     spare,
 };
 
+/// Results, of whatever type.
+pub(super) trait Results {
+    fn len(&self) -> usize;
+
+    fn clear(&mut self);
+
+    /// Encodes those from `from` on, until `message` wants no more; long runs of bytes are shown to `ahead`.
+    fn encode(
+        &self,
+        from: usize,
+        bytes: &mut Vec<u8>,
+        ahead: &mut dyn FnMut(usize, &[u8]) -> bool,
+        message: &mut Message<'_>,
+    ) -> Result<Result<(), EncodeError>, PanicReport>;
+}
+
+impl<R: Serialize> Results for Vec<R> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn clear(&mut self) {
+        self.clear();
+    }
+
+    fn encode(
+        &self,
+        from: usize,
+        bytes: &mut Vec<u8>,
+        ahead: &mut dyn FnMut(usize, &[u8]) -> bool,
+        message: &mut Message<'_>,
+    ) -> Result<Result<(), EncodeError>, PanicReport> {
+        let results = &self[from..];
+        catch_panic(|| transfer::encode_each(results, bytes, ahead, |to, handles| message.note(to, handles)))
+    }
+}
+
+/// What a message consists of.
+pub(super) struct Message<'a> {
+    shared: &'a Shared,
+    /// The item whose result is next, and how many may follow it.
+    next: Item,
+    left: usize,
+    timed: bool,
+    /// How many results are in it, and where the last of them ends.
+    sent: usize,
+    end: usize,
+    lengths: Vec<u8>,
+    handles: Vec<Handle>,
+}
+
+impl Message<'_> {
+    /// Notes that a result was encoded; whether the next may be.
+    #[inline]
+    fn note(&mut self, to: usize, handles: Option<Vec<Handle>>) -> bool {
+        if let Some(handles) = handles {
+            self.left = 0;
+            if self.sent > 0 {
+                // It is encoded again, for a message of its own.
+                return false;
+            }
+            self.handles = handles;
+        }
+        write_len(to - self.end, &mut self.lengths);
+        (self.end, self.sent) = (to, self.sent + 1);
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        if self.timed {
+            self.next.item += 1;
+            self.shared.desk.begin(self.next, true);
+        }
+        true
+    }
+}
+
 /// Results on their way.
-pub(super) struct Report<'a, R> {
+pub(super) struct Report<'a> {
     pub(super) session: &'a Session,
     pub(super) ticket: u32,
     /// Whether the pool wants to know when it began to encode each of them.
@@ -31,12 +109,11 @@ pub(super) struct Report<'a, R> {
     pub(super) singly: bool,
     /// The item of the first of them, counted within the chunk.
     pub(super) from: u32,
-    pub(super) done: Vec<R>,
 }
 
-impl<R: Serialize> Report<'_, R> {
+impl Report<'_> {
     /// Sends the results that are there: as one message, or as several if there are handles in them or some cannot be encoded.
-    pub(super) fn send(&mut self, pace: &mut Pace, last: bool) {
+    pub(super) fn send(&mut self, done: &mut dyn Results, pace: &mut Pace, last: bool) {
         let mut head = Part {
             ticket: self.ticket,
             retire: self.session.too_large(),
@@ -45,25 +122,23 @@ impl<R: Serialize> Report<'_, R> {
             slowest_nanoseconds: pace.slowest.1.as_nanos() as u64,
             ..Part::default()
         };
-        let done = std::mem::take(&mut self.done);
-        let mut rest = done.as_slice();
-        while last || !rest.is_empty() {
-            match self.send_some(head, rest, last) {
-                Ok(sent) => rest = &rest[sent..],
-                Err(_) if rest.is_empty() => self.session.over.set(true),
+        let (mut next, end) = (0, done.len());
+        while last || next < end {
+            match self.send_some(head, done, next, last) {
+                Ok(sent) => next += sent,
+                Err(_) if next == end => self.session.over.set(true),
                 Err(reason) => {
-                    rest = &rest[1..];
-                    self.fail(&Failure::NotEncoded(reason), last && rest.is_empty());
+                    next += 1;
+                    self.fail(&Failure::NotEncoded(reason), last && next == end);
                 }
             }
             // What one message tells of the time, the next need not.
             (head.nanoseconds, head.slowest_nanoseconds) = (0, 0);
-            if rest.is_empty() {
+            if next == end {
                 break;
             }
         }
-        self.done = done;
-        self.done.clear();
+        done.clear();
         if !last {
             // The clock ran on while this was sent; that is not the next item's time.
             pace.looked = Instant::now();
@@ -85,69 +160,62 @@ impl<R: Serialize> Report<'_, R> {
         }
     }
 
-    /// Sends the front of `results` as one message: all of them, or up to the first that has handles or cannot be encoded. Returns
-    /// how many were sent, or why the very first could not be; 0 if there were too many at once.
-    fn send_some(&mut self, head: Part, results: &[R], last: bool) -> Result<usize, String> {
-        let mut message = spare::take();
+    /// Sends some of `results` from `next` on as one message: all of them, or up to the first that has handles or cannot be encoded.
+    /// Returns how many were sent, or why the very first could not be; 0 if there were too many at once.
+    fn send_some(
+        &mut self,
+        head: Part,
+        results: &dyn Results,
+        next: usize,
+        last: bool,
+    ) -> Result<usize, String> {
+        let mut bytes = spare::take();
         let mut lengths = self.session.lengths.take();
         lengths.clear();
-        message.resize(PART_HEAD, 0);
-        let (mut end, mut sent, mut carried) = (PART_HEAD, 0, Vec::new());
+        bytes.resize(PART_HEAD, 0);
+        let shared = &self.session.shared;
+        let len = results.len() - next;
+        let mut message = Message {
+            shared,
+            next: Item { ticket: self.ticket, item: self.from, step: Step::Encodes },
+            left: if self.singly { 0 } else { len.saturating_sub(1) },
+            timed: self.timed,
+            sent: 0,
+            end: PART_HEAD,
+            lengths,
+            handles: Vec::new(),
+        };
         // Where those belong that have gone ahead.
         let mut long = Vec::new();
-        let stop = Cell::new(false);
-        let shared = &self.session.shared;
-        let begin =
-            |item| shared.desk.begin(Item { ticket: self.ticket, item, step: Step::Encodes }, self.timed);
-        begin(self.from);
-        let items = results.iter().zip(self.from..).map_while(|(result, item)| {
-            if stop.get() || self.singly && item > self.from {
-                return None;
+        let mut send_ahead = |at: usize, run: &[u8]| {
+            let begin = Begin { first: long.is_empty(), at: at - PART_HEAD };
+            let gone = goes_ahead(run.len(), len) && self.session.send_ahead(begin, run);
+            if gone {
+                long.push(at);
             }
-            if self.timed {
-                begin(item);
-            }
-            Some(result)
-        });
-        let outcome = catch_panic(|| {
-            let send_ahead = |at: usize, run: &[u8]| {
-                let begin = Begin { first: long.is_empty(), at: at - PART_HEAD };
-                let gone = goes_ahead(run.len(), results.len()) && self.session.send_ahead(begin, run);
-                if gone {
-                    long.push(at);
-                }
-                gone
-            };
-            transfer::encode_each(items, &mut message, send_ahead, |to, handles| {
-                if let Some(handles) = handles {
-                    stop.set(true);
-                    if sent > 0 {
-                        // It is encoded again, for a message of its own.
-                        return;
-                    }
-                    carried = handles;
-                }
-                write_len(to - end, &mut lengths);
-                (end, sent) = (to, sent + 1);
-            })
-        });
-        let failed = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(report) => Some(format!("its `Serialize` {report}")),
+            gone
         };
+        shared.desk.begin(message.next, self.timed);
+        let outcome = results.encode(next, &mut bytes, &mut send_ahead, &mut message);
         shared.desk.rest();
-        if let Some(reason) = failed.filter(|_| sent == 0) {
+        let Message { sent, end, lengths, handles, .. } = message;
+        if let Some(reason) = why_not_encoded(outcome).filter(|_| sent == 0) {
             return Err(reason);
         }
-        message.truncate(end);
-        message.try_reserve_exact(lengths.len()).map_err(|_| "there is no memory for it".to_owned())?;
-        message.extend_from_slice(&lengths);
+        bytes.truncate(end);
+        bytes.try_reserve_exact(lengths.len()).map_err(|_| "there is no memory for it".to_owned())?;
+        bytes.extend_from_slice(&lengths);
         self.session.lengths.set(lengths);
-        let (len, last) = (sent as u32, last && sent == results.len());
-        let bytes = (end - PART_HEAD) as u64;
         let long = long.iter().filter(|at| **at <= end).count() as u32;
-        match self.deliver(Part { from: self.from, len, last, bytes, long, ..head }, message, carried) {
+        let part = Part {
+            from: self.from,
+            len: sent as u32,
+            last: last && sent == len,
+            bytes: (end - PART_HEAD) as u64,
+            long,
+            ..head
+        };
+        match self.deliver(part, bytes, handles) {
             Err(_) if sent > 1 => {
                 self.singly = true;
                 Ok(0)
@@ -157,12 +225,7 @@ impl<R: Serialize> Report<'_, R> {
     }
 
     /// Sends a message, or says why this one cannot be sent.
-    fn deliver(
-        &mut self,
-        head: Part,
-        mut message: Vec<u8>,
-        handles: Vec<transfer::Handle>,
-    ) -> Result<(), PutError> {
+    fn deliver(&mut self, head: Part, mut message: Vec<u8>, handles: Vec<Handle>) -> Result<(), PutError> {
         if let Some(place) = message.get_mut(..PART_HEAD) {
             head.write(place);
         }

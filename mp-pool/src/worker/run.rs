@@ -112,8 +112,8 @@ impl Work {
         let shared = &session.shared;
         task::begin_chunk(chunk.first);
         let mut pace = Pace::new();
-        let mut report =
-            Report { session: &session, ticket, timed, singly: false, from: 0, done: Vec::new() };
+        let mut report = Report { session: &session, ticket, timed, singly: false, from: 0 };
+        let mut done = Vec::new();
         let mut claimed = shared.desk.claim(place, pace.stride, 0..chunk.len);
         if !claimed.is_empty() {
             // To decode the context is part of being at the first item.
@@ -141,7 +141,7 @@ impl Work {
                         let args = items.next()?;
                         decoded = true;
                         shared.stay();
-                        report.done.push(call(&context, args));
+                        done.push(call(&context, args));
                         reach(Point::Ran);
                     }
                     Ok(())
@@ -153,21 +153,21 @@ impl Work {
                     Err(report) => Failure::NotDecoded(format!("its `Deserialize` {report}")),
                 };
                 shared.desk.rest();
-                report.send(&mut pace, false);
+                report.send(&mut done, &mut pace, false);
                 report.fail(&failure, false);
             }
             let due = pace.look(claimed.start, claimed.end - claimed.start);
             if claimed.end == chunk.len {
                 break;
             }
-            if due || report.done.len() >= GATHERED {
+            if due || done.len() >= GATHERED {
                 shared.desk.rest();
-                report.send(&mut pace, false);
+                report.send(&mut done, &mut pace, false);
             }
             claimed = shared.desk.claim(place, pace.stride, claimed.end..chunk.len);
         }
         shared.desk.rest();
-        report.send(&mut pace, true);
+        report.send(&mut done, &mut pace, true);
         self.message
     }
 
@@ -175,13 +175,12 @@ impl Work {
     fn refuse(self, claimed: Range<u32>, reason: &str) -> Vec<u8> {
         let Chunk { ticket, place, len, timed, .. } = self.chunk;
         let failure = Failure::NotDecoded(reason.to_owned());
-        let mut report =
-            Report { session: &self.session, ticket, timed, singly: false, from: 0, done: Vec::<()>::new() };
+        let mut report = Report { session: &self.session, ticket, timed, singly: false, from: 0 };
         let left = self.session.shared.desk.claim(place, u32::MAX, claimed.end..len);
         for _ in claimed.chain(left) {
             report.fail(&failure, false);
         }
-        report.send(&mut Pace::new(), true);
+        report.send(&mut Vec::<()>::new(), &mut Pace::new(), true);
         self.message
     }
 }

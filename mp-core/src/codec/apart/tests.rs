@@ -97,11 +97,11 @@ impl<'de> Deserialize<'de> for Lent {
 /// The encoded value, without its long runs, and these.
 fn apart<T: Serialize>(value: &T) -> (Vec<u8>, Vec<Long>) {
     let (mut short, mut long) = (Vec::new(), Vec::new());
-    let take = |at, bytes: &[u8]| {
+    let mut take = |at, bytes: &[u8]| {
         long.push(Long { at, bytes: bytes.to_vec() });
         true
     };
-    encode_each([value], &mut short, take, |_, _| ()).unwrap();
+    encode_each([value], &mut short, &mut take, |_, _| true).unwrap();
     (short, long)
 }
 
