@@ -14,9 +14,8 @@ use mp_core::{catch_panic, kill_points::fork_and};
 use mp_pool::{Error, Handle, Pool, TaskError, test_init};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::helpers::{ALL_HELPERS, all_threads, ends, is_helper, rayon_of, whole};
+use crate::helpers::{ALL_HELPERS, PATIENCE, all_threads, ends, is_helper, rayon_of, until_helped, whole};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// So many results are some hundred kilobytes.
 const MANY: u64 = 100_000;
 
@@ -81,11 +80,7 @@ fn many_results_are_decoded_by_several_threads() {
         ("try_starmap_async", |pool| whole(get(pool.try_starmap_async(noted, (0..MANY).map(|i| (i,)))))),
     ];
     for (name, way) in ways {
-        // It depends on how fast everybody is.
-        let deadline = Instant::now() + PATIENCE;
-        while decoders(&way(&pool)).len() < all_threads().min(2) {
-            assert!(Instant::now() < deadline, "{name}: nobody helps");
-        }
+        until_helped(name, || decoders(&way(&pool)).len() > 1);
         // No more threads than rayon would use.
         let alone = one.install(|| (decoders(&way(&pool)), thread::current().id()));
         assert_eq!(alone.0, HashSet::from([alone.1]), "{name}");
@@ -201,13 +196,12 @@ fn nothing_is_decoded_after_a_call_has_panicked() {
         Late(noted(number))
     };
     let pool = Pool::with_workers(2).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while HELPED.load(Ordering::SeqCst) == 0 && all_threads() > 1 {
-        assert!(Instant::now() < deadline, "nobody helps");
+    until_helped("map", || {
         RETURNED.store(0, Ordering::SeqCst);
         catch_panic(|| pool.map(late, slow().map(Fragile)).map(drop)).unwrap_err();
         RETURNED.store(1, Ordering::SeqCst);
-    }
+        HELPED.load(Ordering::SeqCst) > 0
+    });
     // Whatever was begun goes on meanwhile.
     decoders(&pool.map(noted, 0..MANY).unwrap());
     assert_eq!(LATE.load(Ordering::SeqCst), 0);

@@ -18,9 +18,8 @@ use mp_core::{kill_points::fork_and, transfer::Fd};
 use mp_pool::{Error, Pool, TaskError, test_init};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 
-use crate::helpers::{ALL_HELPERS, all_threads, ends, is_helper, rayon_of, whole};
+use crate::helpers::{ALL_HELPERS, PATIENCE, all_threads, ends, is_helper, rayon_of, until_helped, whole};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// So many take some ten milliseconds at least.
 const MANY: u64 = 1_000;
 
@@ -70,12 +69,9 @@ fn encoders(call: impl FnOnce(&Arc<Notes>) -> Vec<u64>) -> HashSet<ThreadId> {
     notes.into_iter().map(|(_, thread)| thread).collect()
 }
 
-/// Does it until somebody has helped; on a machine with one thread, once.
-fn until_helped(what: &str, mut call: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !call() && all_threads() > 1 {
-        assert!(Instant::now() < deadline, "{what}: nobody helps");
-    }
+/// Whether others than this thread have encoded.
+fn others_have(notes: &Arc<Notes>) -> bool {
+    notes.lock().unwrap().iter().any(|(_, thread)| *thread != thread::current().id())
 }
 
 type Way = fn(&Pool, &Arc<Notes>) -> Vec<u64>;
@@ -201,8 +197,7 @@ fn an_input_that_panics_ends_at_its_place_whoever_encodes() {
                 Err(other) => panic!("{i}: {other}"),
             }
         }
-        let notes = notes.lock().unwrap();
-        notes.iter().any(|(_, thread)| *thread != thread::current().id())
+        others_have(&notes)
     });
 }
 
@@ -227,8 +222,7 @@ fn every_item_ends_if_the_pool_is_terminated_meanwhile() {
                 Err(other) => panic!("{i}: {other}"),
             }
         }
-        let notes = notes.lock().unwrap();
-        notes.iter().any(|(_, thread)| *thread != thread::current().id())
+        others_have(&notes)
     });
 }
 

@@ -4,7 +4,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Mutex, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mp_lock::Barrier;
@@ -47,6 +47,17 @@ pub fn is_helper() -> bool {
 
 /// Whoever needs all of them at once, which are those of the whole process, needs them alone.
 pub static ALL_HELPERS: Mutex<()> = Mutex::new(());
+
+/// For what depends on how fast everybody is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Does it until somebody has helped; on a machine with one thread, once.
+pub fn until_helped(what: &str, mut call: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !call() && all_threads() > 1 {
+        assert!(Instant::now() < deadline, "{what}: nobody helps");
+    }
+}
 
 pub fn whole<R>(results: Vec<Result<R, TaskError>>) -> Vec<R> {
     results.into_iter().map(Result::unwrap).collect()
