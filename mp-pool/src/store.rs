@@ -7,7 +7,14 @@
 
 mod stock;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use mp_core::{
     shared::{Region, RegionError, Window},
@@ -26,6 +33,9 @@ const AREA: u64 = (LONG as u64) << (SIZES - 1);
 const MAPPED: u64 = 4 << 20;
 /// A process keeps so much of the store mapped, or one place: address space may be scarce, and it is others who miss it.
 const ALL_MAPPED: usize = 128 << 20;
+
+/// The longest allocation that the C library learns from, with room for what it puts around it.
+const MOST_KEPT: usize = (32 << 20) - (16 << 10);
 
 /// Where in the store a run of bytes is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,8 +128,24 @@ pub(crate) struct Opened {
 impl Opened {
     /// A copy; `None` if there is no memory for it, or it does not lie in one place.
     pub(crate) fn copy(&self) -> Option<Vec<u8>> {
+        keep_room(self.len);
         let mut bytes = Vec::new();
         let fits = self.len <= self.window.len() && bytes.try_reserve_exact(self.len).is_ok();
         (fits && self.window.append_to(self.within, self.len, &mut bytes)).then_some(bytes)
+    }
+}
+
+/// Has the allocator keep the memory of runs that are so long when they are freed, for the next ones: pages that it gives back to
+/// the system and fetches again with each run take longer than the copy into them.
+///
+/// The C library's allocator on Linux learns from what is freed: up to that size, which it raises to 32 MiB at most, it takes no
+/// memory from the system for one allocation alone, and twice that much of free memory it keeps. So it is shown twice the run; a
+/// task may need as much again. To others this is an allocation and nothing more, and no page of it is touched.
+fn keep_room(len: usize) {
+    static KEPT: AtomicUsize = AtomicUsize::new(0);
+    if KEPT.fetch_max(len, Relaxed) < len {
+        let mut lesson = Vec::<u8>::new();
+        let _ = lesson.try_reserve_exact((2 * len).min(MOST_KEPT));
+        black_box(lesson);
     }
 }

@@ -165,3 +165,28 @@ fn memory_is_kept_for_the_next_and_given_back_when_there_is_none() {
     test_init!();
     ends(|| mp_core::spawn(give_memory_back, ()).unwrap().join().unwrap());
 }
+
+/// How often this process has fetched a page from the system.
+#[cfg(target_env = "gnu")]
+fn faults() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, behind_the_name) = stat.rsplit_once(')').unwrap();
+    behind_the_name.split_whitespace().nth(7).unwrap().parse().unwrap()
+}
+
+/// Where the C library is another, or another allocator is in use, it is theirs to decide.
+#[cfg(target_env = "gnu")]
+#[test]
+fn the_memory_of_an_argument_is_kept_for_the_next() {
+    test_init!();
+    const PAGES: u64 = (1 << 20) / 4096;
+    let pool = Pool::with_workers(1).unwrap();
+    // Together they are more than the C library keeps by default once it has seen one.
+    let task = |argument: ByteBuf| {
+        std::hint::black_box([0; 3].map(|_| argument[..3 << 18].to_vec()));
+        faults()
+    };
+    let own = ByteBuf::from(vec![1; 1 << 20]);
+    let seen: Vec<u64> = (0..20).map(|_| pool.apply(task, (own.clone(),)).unwrap()).collect();
+    assert!(seen[19] - seen[3] < PAGES, "{seen:?}");
+}
