@@ -229,15 +229,19 @@ fn nobody_waits_for_a_helper_that_has_no_time() {
     }
     let pool = Pool::with_workers(2).unwrap();
     let _alone = ALL_HELPERS.lock();
+    let all_are = || STUCK.load(Ordering::SeqCst) >= all_threads();
+    let deadline = Instant::now() + PATIENCE;
+    // Each has helpers stuck, or is made again: on a busy machine results may come no faster than their caller decodes them.
+    let call = || {
+        while !all_are() && Instant::now() < deadline {
+            assert_eq!(get(pool.map_async(|i: u64| Stuck(i << 32), 0..MANY)).len() as u64, MANY);
+        }
+    };
     thread::scope(|scope| {
         // It opens also if something fails here.
         let closed = GATE.lock().unwrap();
-        let calls = 2 + all_threads() / 8;
-        let calls: Vec<_> = (0..calls)
-            .map(|_| scope.spawn(|| get(pool.map_async(|i: u64| Stuck(i << 32), 0..MANY)).len() as u64))
-            .collect();
-        let deadline = Instant::now() + PATIENCE;
-        while STUCK.load(Ordering::SeqCst) < all_threads() {
+        (0..2 + all_threads() / 8).for_each(|_| drop(scope.spawn(call)));
+        while !all_are() {
             assert!(Instant::now() < deadline, "not all helpers were called");
             thread::yield_now();
         }
@@ -245,9 +249,6 @@ fn nobody_waits_for_a_helper_that_has_no_time() {
         assert_eq!(decoders(&get(pool.map_async(noted, 0..MANY))), alone);
         assert_eq!(decoders(&pool.map(noted, 0..MANY).unwrap()), alone);
         drop(closed);
-        for call in calls {
-            assert_eq!(call.join().unwrap(), MANY);
-        }
     });
 }
 
