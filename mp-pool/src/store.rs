@@ -128,10 +128,13 @@ pub(crate) struct Opened {
 impl Opened {
     /// A copy; `None` if there is no memory for it, or it does not lie in one place.
     pub(crate) fn copy(&self) -> Option<Vec<u8>> {
+        if self.len > self.window.len() {
+            return None;
+        }
         keep_room(self.len);
         let mut bytes = Vec::new();
-        let fits = self.len <= self.window.len() && bytes.try_reserve_exact(self.len).is_ok();
-        (fits && self.window.append_to(self.within, self.len, &mut bytes)).then_some(bytes)
+        bytes.try_reserve_exact(self.len).ok()?;
+        self.window.append_to(self.within, self.len, &mut bytes).then_some(bytes)
     }
 }
 
