@@ -67,7 +67,7 @@ pub(crate) struct Came {
 impl Link {
     /// The pool's end and the worker's.
     pub(crate) fn pair() -> Result<(Self, Self), RegionError> {
-        let [there, back] = Ring::create_pair(RingOptions::default())?;
+        let [there, back] = Ring::create_pair(RingOptions { private: true, ..RingOptions::default() })?;
         let (near, far) = fds::pair().map_err(|cause| RegionError::System {
             len: 0,
             action: "given its sockets",
@@ -111,17 +111,24 @@ impl Link {
     }
 
     fn put(&self, parts: &[&[u8]], bundle: Option<&Bundle>, wake: Wake<'_>) -> Result<(), PutError> {
-        let Some(bundle) = bundle else { return self.out.put_parts(parts, 0, None, wake, || Ok(())) };
-        let deliver = || bundle.send(&self.handles.0, SendFlags::DONTWAIT);
-        self.out.put_parts(parts, bundle.tag(), None, Wake::Word, deliver).map_err(|error| match error {
-            PutError::Handles(error) => match error.kind() {
+        let sent = match bundle {
+            None => self.out.try_put_parts(parts, 0, wake, &mut || Ok(())),
+            Some(bundle) => {
+                let mut deliver = || bundle.send(&self.handles.0, SendFlags::DONTWAIT);
+                self.out.try_put_parts(parts, bundle.tag(), Wake::Word, &mut deliver)
+            }
+        };
+        match sent {
+            // There is always room, if nobody has overwritten where the other end stands.
+            Ok(room) => room.ok_or(PutError::Corrupt),
+            Err(PutError::Handles(error)) => Err(match error.kind() {
                 io::ErrorKind::WouldBlock => PutError::Full,
                 // Nobody has the other end any more, which is no fault of the handles.
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => PutError::Closed,
                 _ => PutError::Handles(error),
-            },
-            error => error,
-        })
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Wakes the other end, if it sleeps beside what was sent with [`Wake::Later`].

@@ -3,7 +3,7 @@
 use std::{io, time::Instant};
 
 use super::{
-    Entry, GateGuard, GetError, JUMP, KIND, PLAIN, Ring, TAGGED, Wake, enter,
+    Entry, GetError, Inside, JUMP, KIND, PLAIN, Ring, TAGGED, Wake,
     layout::{KEPT, Pages, Place, SEGMENTS, SMALL, State, oversized, physical, size_of_segment},
 };
 use crate::{kill_points::kill_point, sync::Ordering};
@@ -125,7 +125,7 @@ impl Ring {
         if put.changed_elsewhere() {
             self.ground.pace().pause(|| u32::try_from(self.len()).unwrap_or(u32::MAX));
         }
-        match put.wait(deadline, attempt) {
+        match self.wait_on(put, deadline, attempt) {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_timed_out)) => Err(GetError::Empty),
             Err(_) => Err(GetError::Corrupt),
@@ -189,7 +189,7 @@ impl Ring {
     ) -> Result<Option<Got>, GetError> {
         let header = self.header();
         let side = &header.get;
-        let Some(gate) = enter(&side.gate, entry)? else { return Ok(None) };
+        let Some(inside) = self.enter(side, entry)? else { return Ok(None) };
         kill_point!(GateLocked);
         let count = side.moves.count();
         let own = side.load(count)?;
@@ -255,7 +255,7 @@ impl Ring {
             kill_point!(Collected);
         }
         if available == got.items as u64 && size_of_segment(place.segment) > SMALL {
-            self.release_drained(gate, next);
+            self.release_drained(inside, next);
         }
         Ok(Some(got))
     }
@@ -292,7 +292,7 @@ impl Ring {
 
     /// Gives the pages of a large segment back, if nothing is left in it, and its messages do not need it so large.
     #[cold]
-    fn release_drained(&self, _get_gate: GateGuard<'_>, own: State) {
+    fn release_drained(&self, _inside: Inside<'_>, own: State) {
         let header = self.header();
         let put = &header.put;
         let segment = own.place.segment;
@@ -308,7 +308,7 @@ impl Ring {
             if look > 0 {
                 std::thread::yield_now();
             }
-            put.gate.is_free()
+            self.is_free(put)
         });
         // So nobody writes here if nothing was put, and what is not between the two positions is garbage.
         let still = |state: State| state.items == own.items && state.place == own.place;

@@ -41,6 +41,9 @@ shared_struct! {
         slots: [[AtomicU64; 3]; 2],
         /// See [`Bell`].
         pub(super) rung: AtomicU64,
+        /// Of a private ring, instead of the gate: 1 while somebody is at work here. In a cache line that the other side as good as
+        /// never reads.
+        pub(super) inside: AtomicU64,
     }
 }
 
@@ -79,12 +82,8 @@ shared_struct! {
     pub(super) struct Header {
         pub(super) put: Side,
         pub(super) get: Side,
-        pub(super) max_items: AtomicU64,
-        pub(super) max_bytes: AtomicU64,
         /// 1: there will be no consumer any more.
         pub(super) abandoned: AtomicU64,
-        /// 1: never more than one segment, unless a message does not fit into it.
-        pub(super) bounded: AtomicU64,
         /// See [`Pages`]; after how many messages, and what, by whoever holds the consumers' gate.
         drained: AtomicU64,
     }

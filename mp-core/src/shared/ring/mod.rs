@@ -1,6 +1,6 @@
 //! A ring of messages in shared memory: any number of producers and consumers, any of which may die at any instruction.
 //!
-//! Each side has a gate, so that one operation at a time is in flight, and its position twice: `slots[count & 1]` is the
+//! Each side has a gate (unless it has but one user: [`RingOptions::private`]), so that one operation at a time is in flight, and its position twice: `slots[count & 1]` is the
 //! valid copy. A producer copies its message behind the last one, writes the other copy, and commits by one change of the
 //! count; a consumer does the mirror image. Whoever dies before the change has done nothing, whoever dies after it has
 //! done everything, and recovery is taking the gate.
@@ -37,7 +37,7 @@ use super::{
     bell::{Bell, Slept, Waited},
     gate::{Gate, GateError, GateGuard},
     region::RegionError,
-    word::Word,
+    word::{TimedOut, Word},
 };
 use crate::{kill_points::kill_point, sync::Ordering};
 
@@ -45,7 +45,7 @@ pub use batch::Batch;
 pub use error::{GetError, PutError};
 pub use get::{Got, LastTaken, Taking};
 use ground::Ground;
-use layout::{Broken, Header, State};
+use layout::{Broken, Header, Side, State};
 
 /// A record begins with `kind << 56 | length`.
 const KIND: u32 = 56;
@@ -53,8 +53,8 @@ const PLAIN: u64 = 0;
 const TAGGED: u64 = 1;
 const JUMP: u64 = 2;
 
-/// What a new ring is like.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a new ring is like. Its handles know that, each for itself: nothing that is written into the shared memory changes it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct RingOptions {
     /// At most so many messages; 0 for any number.
     pub max_items: u32,
@@ -63,6 +63,9 @@ pub struct RingOptions {
     /// Wait for room in the smallest segment instead of growing; a message that does not fit into it waits until the
     /// ring is empty.
     pub bounded: bool,
+    /// There is one producer and one consumer, each of which moves on one thread at a time: they see to that themselves. So no gate
+    /// is taken, and there is none that the other end could hold, or could have overwritten; an [`Entry`] says nothing then.
+    pub private: bool,
 }
 
 /// How long to wait for a gate that another one holds.
@@ -90,6 +93,7 @@ pub enum Wake<'a> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ring {
     ground: Ground,
+    options: RingOptions,
 }
 
 impl Ring {
@@ -107,13 +111,7 @@ impl Ring {
     /// # Errors
     /// [`RegionError`] if there is no memory.
     pub fn create_pair(options: RingOptions) -> Result<[Self; 2], RegionError> {
-        let rings = Ground::create_pair()?.map(|ground| Self { ground });
-        for header in rings.iter().map(Self::header) {
-            header.max_items.store(options.max_items.into(), Ordering::Relaxed);
-            header.max_bytes.store(options.max_bytes, Ordering::Relaxed);
-            header.bounded.store(options.bounded.into(), Ordering::Relaxed);
-        }
-        Ok(rings)
+        Ok(Ground::create_pair()?.map(|ground| Self { ground, options }))
     }
 
     #[inline]
@@ -142,7 +140,7 @@ impl Ring {
     /// [`PutError::Full`] if not, and the ring is as before; else as for [`Ring::close`].
     pub fn close_by(&self, entry: Entry, wake: Wake<'_>) -> Result<(), PutError> {
         let Header { put, get, .. } = self.header();
-        let Some(gate) = enter(&put.gate, entry)? else { return Err(PutError::Full) };
+        let Some(inside) = self.enter(put, entry)? else { return Err(PutError::Full) };
         put.resume(wake);
         let count = put.moves.count();
         let own = put.load(count)?;
@@ -150,10 +148,12 @@ impl Ring {
             return Ok(());
         }
         put.commit(count, State { note: 1, ..own }, wake);
-        drop(gate);
+        drop(inside);
         // Producers that wait for room wait for consumers to move. If one is about to, that is their call; if it then does
         // not, or this process dies here, they look for themselves before long.
-        if let Ok(_gate) = get.gate.try_lock() {
+        if !self.options.private
+            && let Ok(_gate) = get.gate.try_lock()
+        {
             get.moves.call();
         }
         Ok(())
@@ -167,7 +167,7 @@ impl Ring {
         let put = &self.header().put;
         // The messages are there, and whoever goes to sleep looks first.
         if put.moves.has_sleeper()
-            && let Some(_gate) = enter(&put.gate, Entry::By(None))?
+            && let Some(_inside) = self.enter(put, Entry::By(None))?
         {
             kill_point!(Unwoken);
             put.moves.call();
@@ -231,7 +231,7 @@ impl Ring {
     /// overwritten.
     pub fn with_last_taken<R>(&self, entry: Entry, look: impl FnOnce(LastTaken) -> R) -> Result<R, GetError> {
         let side = &self.header().get;
-        let Some(_gate) = enter(&side.gate, entry)? else { return Err(GetError::Empty) };
+        let Some(_inside) = self.enter(side, entry)? else { return Err(GetError::Empty) };
         let count = side.moves.count();
         let own = side.load(count)?;
         let items = own.ahead_of(side.items_before(count));
@@ -247,7 +247,7 @@ impl Ring {
     /// At most how many messages fit; `None` for any number.
     #[must_use]
     pub fn max_items(&self) -> Option<usize> {
-        match self.header().max_items.load(Ordering::Relaxed) {
+        match self.options.max_items {
             0 => None,
             max => usize::try_from(max).ok(),
         }
@@ -281,10 +281,59 @@ impl Ring {
 /// How long a gate is waited for at least. Its holder may have been descheduled for so long on a busy machine.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// Whoever has this moves the side, and nobody else.
+enum Inside<'a> {
+    ByGate { _gate: GateGuard<'a> },
+    Private(&'a Side),
+}
+
+impl Drop for Inside<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Self::Private(side) = self {
+            // What was done inside comes first, for one that asks.
+            side.inside.store(0, Ordering::Release);
+        }
+    }
+}
+
+impl Ring {
+    /// Goes inside of a side; `None` if it could not be had so soon.
+    #[inline]
+    fn enter<'a>(&self, side: &'a Side, entry: Entry) -> Result<Option<Inside<'a>>, Broken> {
+        if self.options.private {
+            side.inside.store(1, Ordering::Relaxed);
+            return Ok(Some(Inside::Private(side)));
+        }
+        Ok(take_gate(&side.gate, entry)?.map(|gate| Inside::ByGate { _gate: gate }))
+    }
+
+    /// Waits until `look` finds something, which it may after a change of `moves`.
+    #[inline]
+    fn wait_on<R>(
+        &self,
+        moves: &Word,
+        deadline: Option<Instant>,
+        look: impl FnMut() -> Option<R>,
+    ) -> Result<Result<R, TimedOut>, Broken> {
+        // The right to sleep is a gate, too, and one who is alone needs none.
+        if self.options.private {
+            Ok(moves.wait_shared(deadline, look))
+        } else {
+            Ok(moves.wait(deadline, look)?)
+        }
+    }
+
+    /// Whether nobody is inside of a side, nor has died there. If so, what the last one has done there is done.
+    fn is_free(&self, side: &Side) -> bool {
+        if self.options.private { side.inside.load(Ordering::Acquire) == 0 } else { side.gate.is_free() }
+    }
+}
+
 /// Takes the gate of a side; `None` if it could not be had so soon. It is held for moments only, so it pays to look again
 /// before going to sleep over it.
 #[inline]
-fn enter(gate: &Gate, entry: Entry) -> Result<Option<GateGuard<'_>>, Broken> {
+fn take_gate(gate: &Gate, entry: Entry) -> Result<Option<GateGuard<'_>>, Broken> {
     const LOOKS: u32 = if cfg!(mp_loom) { 0 } else { 50 };
     for _ in 0..LOOKS {
         match gate.try_lock() {

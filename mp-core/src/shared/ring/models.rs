@@ -15,8 +15,17 @@ use crate::{
     },
 };
 
+mod deaths;
+
 fn ring(options: RingOptions) -> Ring {
     Ring::create(options).unwrap()
+}
+
+/// With gates, and without.
+fn of_both_kinds(preemptions: usize, model: impl Fn(RingOptions) + Copy + Sync + Send + 'static) {
+    for private in [false, true] {
+        explore_within(preemptions, move || model(RingOptions { private, ..RingOptions::default() }));
+    }
 }
 
 fn put(ring: &Ring, value: u64) -> Result<(), PutError> {
@@ -42,8 +51,8 @@ fn drain(ring: &Ring, sum: &AtomicU64) {
 
 #[test]
 fn one_waits_for_one() {
-    explore(|| {
-        let ring = ring(RingOptions::default());
+    of_both_kinds(3, |options| {
+        let ring = ring(options);
         let mut processes = Processes::default();
         let r = ring.clone();
         processes.start(move || assert_eq!(get(&r), Some(7)));
@@ -54,8 +63,8 @@ fn one_waits_for_one() {
 
 #[test]
 fn messages_for_a_later_wake_are_got() {
-    explore(|| {
-        let ring = ring(RingOptions::default());
+    of_both_kinds(3, |options| {
+        let ring = ring(options);
         let mut processes = Processes::default();
         let r = ring.clone();
         processes.start(move || assert_eq!([get(&r), get(&r)], [Some(1), Some(10)]));
@@ -92,8 +101,8 @@ fn two_put_and_two_get() {
 /// The second message does not fit beside the first: the producer jumps, unless the consumer was quick.
 #[test]
 fn growth_keeps_the_order() {
-    explore_within(2, || {
-        let ring = ring(RingOptions::default());
+    of_both_kinds(2, |options| {
+        let ring = ring(options);
         let mut processes = Processes::default();
         let r = ring.clone();
         processes.start(move || {
@@ -111,8 +120,8 @@ fn growth_keeps_the_order() {
 /// One message at a time fits: the producer waits for the consumer, and the records go round.
 #[test]
 fn a_full_ring_wraps() {
-    explore_within(2, || {
-        let ring = ring(RingOptions { bounded: true, ..RingOptions::default() });
+    of_both_kinds(2, |options| {
+        let ring = ring(RingOptions { bounded: true, ..options });
         let mut processes = Processes::default();
         let r = ring.clone();
         processes.start(move || {
@@ -172,8 +181,8 @@ fn one_who_waits_for_room_sees_the_end() {
 
 #[test]
 fn batches_are_put_and_got_in_order() {
-    explore(|| {
-        let ring = ring(RingOptions::default());
+    of_both_kinds(3, |options| {
+        let ring = ring(options);
         let mut processes = Processes::default();
         let r = ring.clone();
         processes.start(move || {
@@ -199,8 +208,8 @@ fn batches_are_put_and_got_in_order() {
 /// They are larger than the segment that the ring begins with, and one is got while another is put.
 #[test]
 fn pieces_are_got_in_order_by_one_who_does_not_wait_for_all() {
-    explore_within(2, || {
-        let ring = ring(RingOptions::default());
+    of_both_kinds(2, |options| {
+        let ring = ring(options);
         let mut processes = Processes::default();
         let r = ring.clone();
         processes.start(move || {
@@ -216,8 +225,8 @@ fn pieces_are_got_in_order_by_one_who_does_not_wait_for_all() {
 }
 
 /// A ring that is in a segment whose pages are given back when its one message was got.
-fn grown() -> Ring {
-    let ring = ring(RingOptions::default());
+fn grown(options: RingOptions) -> Ring {
+    let ring = ring(options);
     put(&ring, 1).unwrap();
     put(&ring, 2).unwrap();
     assert_eq!(get(&ring), Some(1));
@@ -226,8 +235,8 @@ fn grown() -> Ring {
 
 #[test]
 fn pages_are_given_back_while_others_put() {
-    explore(|| {
-        let ring = grown();
+    of_both_kinds(3, |options| {
+        let ring = grown(options);
         let mut processes = Processes::default();
         let r = ring.clone();
         processes.start(move || {
@@ -243,46 +252,31 @@ fn pages_are_given_back_while_others_put() {
 }
 
 /// Nobody sleeps here, so that of the mutations it is the one of the pages that is seen.
+fn fails_without_the_fence(name: &str, private: bool) {
+    let name = format!("shared::ring::models::{name}");
+    fails_when_mutated(&name, "Causality violation", move || {
+        explore(move || {
+            let ring = grown(RingOptions { private, ..RingOptions::default() });
+            let mut processes = Processes::default();
+            let r = ring.clone();
+            processes.start(move || put(&r, 3).unwrap());
+            assert_eq!(get(&ring), Some(2));
+            processes.end(|| assert_eq!(ring.len(), 1));
+        });
+    });
+}
+
 #[test]
 fn without_its_fence_one_who_gives_pages_back_does_not_see_who_writes_there() {
-    fails_when_mutated(
-        "shared::ring::models::without_its_fence_one_who_gives_pages_back_does_not_see_who_writes_there",
-        "Causality violation",
-        || {
-            explore(|| {
-                let ring = grown();
-                let mut processes = Processes::default();
-                let r = ring.clone();
-                processes.start(move || put(&r, 3).unwrap());
-                assert_eq!(get(&ring), Some(2));
-                processes.end(|| assert_eq!(ring.len(), 1));
-            });
-        },
+    fails_without_the_fence(
+        "without_its_fence_one_who_gives_pages_back_does_not_see_who_writes_there",
+        false,
     );
 }
 
-/// Nobody waits for the one that gives them back: in the model, where time does not help, one that is not there any more.
 #[test]
-fn one_who_gives_pages_back_may_die() {
-    for point in [Point::Noted, Point::Released] {
-        explore_within(2, move || {
-            let ring = grown();
-            let mut processes = Processes::default();
-            let r = ring.clone();
-            processes.start_to_die(point, 1, move || {
-                get(&r);
-            });
-            let r = ring.clone();
-            processes.start(move || {
-                put(&r, 30).unwrap();
-                r.close(Wake::Word).unwrap();
-            });
-            let sum = AtomicU64::new(0);
-            drain(&ring, &sum);
-            // The other one has got one at most.
-            processes.end(|| assert!(matches!(sum.load(Ordering::Relaxed), 2 | 30 | 32)));
-        });
-    }
+fn without_its_fence_he_does_not_see_who_is_alone_there_either() {
+    fails_without_the_fence("without_its_fence_he_does_not_see_who_is_alone_there_either", true);
 }
 
 struct Plainly;
@@ -290,101 +284,6 @@ struct Plainly;
 impl super::Taking for Plainly {
     fn collect(&mut self, _tag: u64) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-/// One producer dies at `point`, another goes on; the one message of the dead is there or not.
-fn dying_producer(point: Point) {
-    explore_within(2, move || {
-        let ring = ring(RingOptions::default());
-        let mut processes = Processes::default();
-        let r = ring.clone();
-        processes.start_to_die(point, 1, move || drop(put(&r, 1)));
-        let sum = Arc::new(AtomicU64::new(0));
-        let (r, s) = (ring.clone(), sum.clone());
-        processes.start(move || drain(&r, &s));
-        put(&ring, 10).unwrap();
-        ring.close(Wake::Word).unwrap();
-        processes.end(|| assert!(matches!(sum.load(Ordering::Relaxed), 10 | 11)));
-    });
-}
-
-/// One consumer dies at `point`; the other gets all but at most one. (One preemption: two take minutes.)
-fn dying_consumer(point: Point) {
-    explore_within(1, move || {
-        let ring = ring(RingOptions::default());
-        let mut processes = Processes::default();
-        let r = ring.clone();
-        processes.start_to_die(point, 1, move || {
-            get(&r);
-        });
-        let sum = Arc::new(AtomicU64::new(0));
-        let (r, s) = (ring.clone(), sum.clone());
-        processes.start(move || drain(&r, &s));
-        put(&ring, 1).unwrap();
-        put(&ring, 10).unwrap();
-        ring.close(Wake::Word).unwrap();
-        processes.end(|| assert!(matches!(sum.load(Ordering::Relaxed), 1 | 10 | 11)));
-    });
-}
-
-/// One producer that waits for room dies at `point`: another that waits gets the room.
-fn dying_waiter_for_room(point: Point) {
-    explore_within(2, move || {
-        let ring = ring(RingOptions { max_items: 1, ..RingOptions::default() });
-        put(&ring, 1).unwrap();
-        let mut processes = Processes::default();
-        let r = ring.clone();
-        processes.start_to_die(point, 1, move || drop(put(&r, 10)));
-        let r = ring.clone();
-        processes.start(move || put(&r, 100).unwrap());
-        let mut got = get(&ring).unwrap();
-        while got < 100 {
-            got += get(&ring).unwrap();
-        }
-        processes.end(|| assert!(matches!(got, 101 | 111)));
-    });
-}
-
-#[test]
-fn a_producer_may_die_anywhere() {
-    for point in [
-        Point::GateLocked,
-        Point::Jumped,
-        Point::HalfWritten,
-        Point::Written,
-        Point::HandlesSent,
-        Point::SlotWritten,
-        Point::BeforeWake,
-        Point::Committed,
-    ] {
-        dying_producer(point);
-    }
-}
-
-#[test]
-fn a_consumer_may_die_anywhere() {
-    for point in [
-        Point::GateLocked,
-        Point::Released,
-        Point::Jumped,
-        Point::CopiedOut,
-        Point::SlotWritten,
-        Point::BeforeWake,
-        Point::Committed,
-        Point::Noted,
-        Point::RightTaken,
-        Point::Armed,
-        Point::Woken,
-    ] {
-        dying_consumer(point);
-    }
-}
-
-#[test]
-fn one_who_waits_for_room_may_die() {
-    for point in [Point::GateLocked, Point::RightTaken, Point::Armed, Point::Woken, Point::Committed] {
-        dying_waiter_for_room(point);
     }
 }
 

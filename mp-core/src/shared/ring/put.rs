@@ -9,7 +9,7 @@ use std::{
 
 use self::room::{Room, wraps};
 use super::{
-    Batch, Entry, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake, enter,
+    Batch, Entry, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake,
     layout::{KEPT, Place, RESERVE, RESERVED, SMALL, State, physical, size_of_segment},
 };
 use crate::{
@@ -108,7 +108,7 @@ impl Ring {
                 (Some(deadline), Some(slice)) => Some(deadline.min(slice)),
                 (deadline, slice) => deadline.or(slice),
             };
-            match self.header().get.moves.wait(until, &mut attempt) {
+            match self.wait_on(&self.header().get.moves, until, &mut attempt) {
                 Ok(Ok(outcome)) => return outcome,
                 Ok(Err(_timed_out)) => {}
                 Err(_) => return Err(PutError::Corrupt),
@@ -128,7 +128,22 @@ impl Ring {
         wake: Wake<'_>,
         deliver: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Option<()>, PutError> {
-        self.append(&[message], tag, 0, Entry::Soon, wake, deliver)
+        self.try_put_parts(&[message], tag, wake, deliver)
+    }
+
+    /// As [`Ring::try_put`], with a message in several parts.
+    ///
+    /// # Errors
+    /// As for [`Ring::try_put`].
+    #[inline]
+    pub fn try_put_parts(
+        &self,
+        parts: &[&[u8]],
+        tag: u64,
+        wake: Wake<'_>,
+        deliver: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<Option<()>, PutError> {
+        self.append(parts, tag, 0, Entry::Soon, wake, deliver)
     }
 
     #[inline]
@@ -142,7 +157,7 @@ impl Ring {
         deliver: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Option<()>, PutError> {
         let side = &self.header().put;
-        let Some(_gate) = enter(&side.gate, entry)? else { return Ok(None) };
+        let Some(_inside) = self.enter(side, entry)? else { return Ok(None) };
         kill_point!(GateLocked);
         side.resume(wake);
         let count = side.moves.count();
@@ -191,7 +206,7 @@ impl Ring {
     ) -> Result<usize, PutError> {
         let header = self.header();
         let side = &header.put;
-        let Some(_gate) = enter(&side.gate, entry)? else { return Ok(0) };
+        let Some(_inside) = self.enter(side, entry)? else { return Ok(0) };
         kill_point!(GateLocked);
         side.resume(wake);
         let mut done = from;

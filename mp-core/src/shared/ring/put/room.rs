@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::super::{
-    GRACE, JUMP, KIND, PutError, RegionError, Ring,
+    GRACE, JUMP, KIND, PutError, RegionError, Ring, RingOptions,
     layout::{
         Pages, Place, RESERVE, SMALL, State, first_segment, first_segment_except, larger_segment, oversized,
         physical, size_of_segment, used,
@@ -33,12 +33,10 @@ impl Ring {
 
     #[inline]
     fn within_limits(&self, own: State, theirs: State, items: u64, need: u64) -> bool {
-        let header = self.header();
-        let max_items = header.max_items.load(Ordering::Relaxed);
-        let max_bytes = header.max_bytes.load(Ordering::Relaxed);
+        let RingOptions { max_items, max_bytes, .. } = self.options;
         let queued = own.ahead_of(theirs.items);
         let bytes = own.bytes.wrapping_sub(theirs.bytes).saturating_add(need);
-        (max_items == 0 || queued.saturating_add(items) <= max_items)
+        (max_items == 0 || queued.saturating_add(items) <= max_items.into())
             && (max_bytes == 0 || bytes <= max_bytes || queued == 0 && items == 1)
     }
 
@@ -96,7 +94,7 @@ impl Ring {
                 // Only the place of the jump is in use.
                 let none = "a message is larger than any segment";
                 first_segment(whole).ok_or(PutError::Memory(RegionError::Corrupt(none)))?
-            } else if header.bounded.load(Ordering::Relaxed) != 0 {
+            } else if self.options.bounded {
                 return Ok(None);
             } else {
                 let larger = |need| larger_segment(here, theirs.place.segment, need);
