@@ -88,7 +88,7 @@ pub(crate) struct Stall {
 
 /// Something that a crew has to tell.
 pub(crate) enum Event {
-    /// Results of a chunk.
+    /// Results of a chunk: of the items that come next.
     Answered { part: Part, message: Vec<u8>, came: Came, who: Arc<WorkerName> },
     /// A worker is gone, with what it held: the tickets, in the order in which it would have worked on them, and whether it was
     /// at them: had begun them, or taken in the first.

@@ -106,6 +106,8 @@ pub(crate) struct Part {
 
 /// The first byte of a message with a [`Part`]; [`Answer`]s begin with another.
 const PART: u8 = 0xff;
+/// No task has run for so many nanoseconds: 36 years, of which some can be added up.
+const LONGEST: u64 = 1 << 60;
 /// Bytes of an encoded [`Part`].
 pub(crate) const PART_HEAD: usize = 2 + 5 * 4 + 3 * 8;
 
@@ -140,7 +142,7 @@ impl Part {
             failed: head[1] & 2 != 0,
             retire: head[1] & 4 != 0,
             bytes: double(22),
-            nanoseconds: double(30),
+            nanoseconds: double(30).min(LONGEST),
             slowest_nanoseconds: double(38),
         })
     }

@@ -69,6 +69,8 @@ pub(crate) struct Member {
     pub(crate) idle_since: Instant,
     contexts: VecDeque<u32>,
     killed: Option<Killed>,
+    /// It was killed since it has said, or written into what it shares, what no worker does: it is not listened to any more.
+    wild: bool,
     sight: Sight,
     /// There was no room for a chunk beside those that it holds.
     full: bool,
@@ -98,6 +100,9 @@ struct Held {
     ticket: Ticket,
     place: u32,
     bytes: usize,
+    /// How many items it has, without those that were taken back, and how many of them were answered.
+    len: u32,
+    answered: u32,
     /// How long it has been at work so far.
     nanoseconds: u64,
 }
@@ -120,6 +125,7 @@ impl Member {
             idle_since: Instant::now(),
             contexts: VecDeque::new(),
             killed: None,
+            wild: false,
             sight: Sight::default(),
             full: false,
             to_wake: false,
@@ -171,7 +177,7 @@ impl Member {
         self.work.sent += long as u64;
         self.places |= 1 << place;
         let bytes = items.len() + long;
-        self.held.push_back(Held { ticket, place, bytes, nanoseconds: 0 });
+        self.held.push_back(Held { ticket, place, bytes, len, answered: 0, nanoseconds: 0 });
         self.bytes += bytes;
         self.given += u64::from(len);
         Ok(())
@@ -228,7 +234,7 @@ impl Member {
 
     /// Whether there may be a message.
     pub(crate) fn has_news(&self) -> bool {
-        self.link.has_news()
+        !self.wild && self.link.has_news()
     }
 
     /// The next message, if there is one, also if its handles cannot be had: what it says is not trusted yet.
@@ -246,17 +252,29 @@ impl Member {
                     // Nobody can read it, nor what is behind it.
                     self.killed = Some(Killed::Unheard);
                 }
-                let _ = self.child.kill();
+                self.disown();
                 Next::Nothing
             }
         }
     }
 
-    /// Notes an answer; whether it is one to something that this worker holds.
+    /// Takes leave of one that is no worker any more.
+    pub(crate) fn disown(&mut self) {
+        self.wild = true;
+        let _ = self.child.kill();
+    }
+
+    /// Notes an answer; whether it is one to what comes next of something that this worker holds.
     pub(crate) fn note(&mut self, part: &Part) -> bool {
         let Some(at) = self.held.iter().position(|held| held.ticket == part.ticket) else { return false };
+        let held = &mut self.held[at];
+        let left = held.len - held.answered;
+        if part.from != held.answered || part.len > left || part.len == 0 && !part.last {
+            return false;
+        }
+        held.answered += part.len;
+        held.nanoseconds = held.nanoseconds.saturating_add(part.nanoseconds);
         self.sight.stalls = false;
-        self.held[at].nanoseconds += part.nanoseconds;
         self.work.tasks += u64::from(part.len);
         self.work.busy += Duration::from_nanos(part.nanoseconds);
         if part.last
@@ -265,8 +283,8 @@ impl Member {
             self.places &= !(1 << held.place);
             self.bytes -= held.bytes;
             self.full = false;
-            self.pace =
-                if self.pace == 0 { held.nanoseconds.max(1) } else { (3 * self.pace + held.nanoseconds) / 4 };
+            let before = if self.pace == 0 { held.nanoseconds } else { self.pace };
+            self.pace = (before - before / 4 + held.nanoseconds / 4).max(1);
             self.idle_since = Instant::now();
         }
         true
@@ -294,7 +312,16 @@ impl Member {
     }
 
     pub(crate) fn take_back(&mut self, ticket: Ticket, keep: &dyn Fn(u32) -> u32) -> Option<Range<u32>> {
-        let taken = self.desk.take_back(self.place(ticket)?, keep);
+        let held = self.held.iter_mut().find(|held| held.ticket == ticket)?;
+        let taken = self.desk.take_back(held.place, keep);
+        if taken.is_empty() {
+            return Some(0..0);
+        }
+        if taken.start < held.answered || taken.end != held.len {
+            self.disown();
+            return Some(0..0);
+        }
+        held.len = taken.start;
         self.given -= u64::from(taken.end - taken.start);
         Some(taken)
     }

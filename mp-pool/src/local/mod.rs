@@ -173,6 +173,7 @@ impl Local {
                 }
             } else if let Ok((answer, [])) = mp_core::transfer::decode_front::<Answer>(&message) {
                 match answer {
+                    _ if member.was_ready() => {}
                     Answer::Ready(at) => {
                         let _after = member.is_ready(at);
                         note!(self.trace, DEBUG, Ready { who: Arc::clone(&member.who), after: _after });
@@ -189,7 +190,7 @@ impl Local {
                 }
             }
             // An answer to nothing, or no answer at all: whatever this process is, it is not a worker any more.
-            let _ = member.child.kill();
+            member.disown();
         }
     }
 

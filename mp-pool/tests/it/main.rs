@@ -16,6 +16,7 @@ mod foreign;
 mod forks;
 mod handles;
 mod helpers;
+mod hostile;
 mod insights;
 mod kill_points;
 mod known_failures;

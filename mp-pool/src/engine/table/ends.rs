@@ -33,16 +33,12 @@ impl<C: Crew> Table<C> {
             }
             return;
         };
-        // A worker that answers for other tasks than it was given is not believed: what is missing runs again.
-        let sound = part.from == flight.answered && part.len <= flight.len - flight.answered;
-        let len = if sound { part.len } else { 0 };
+        let len = part.len;
         let (job, first) = (Arc::clone(&flight.job), flight.span.first() + flight.answered as usize);
         flight.answered += len;
         job.note_pace(len, part.nanoseconds);
-        if sound {
-            let index = flight.span.first() + part.slowest as usize;
-            self.slowest.note(Duration::from_nanos(part.slowest_nanoseconds), index, &who);
-        }
+        let slowest = flight.span.first() + part.slowest as usize;
+        self.slowest.note(Duration::from_nanos(part.slowest_nanoseconds), slowest, &who);
         if !part.last {
             self.forget_ended(part.ticket);
         } else if let Some(flight) = self.flights.remove(&part.ticket)
