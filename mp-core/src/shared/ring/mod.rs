@@ -1,15 +1,14 @@
 //! A ring of messages in shared memory: any number of producers and consumers, any of which may die at any instruction.
 //!
-//! Each side has a gate (unless it has but one user: [`RingOptions::private`]), so that one operation at a time is in flight, and its position twice: `slots[count & 1]` is the
-//! valid copy. A producer copies its message behind the last one, writes the other copy, and commits by one change of the
-//! count; a consumer does the mirror image. Whoever dies before the change has done nothing, whoever dies after it has
-//! done everything, and recovery is taking the gate.
+//! Each side has a gate, unless it has one user alone ([`RingOptions::private`]), so that one operation at a time is in flight, and
+//! its position twice: `slots[count & 1]` is the valid copy. A producer copies its message behind the last one, writes the other
+//! copy, and commits by one change of the count; a consumer does the mirror image. Whoever dies before the change has done
+//! nothing, whoever dies after it has done everything, and recovery is taking the gate.
 //!
 //! The bytes lie in *segments* of growing size, mapped when first used. Messages wrap around inside a segment for as long
 //! as they fit, so that steady traffic touches the same pages again. When a segment is full, or a message does not fit at
 //! all, the producer leaves a *jump* and goes on in a larger segment; when the ring was drained, it goes back. Pages of
 //! large segments are given back when they are left.
-
 //!
 //! The page beside this file, `README.md`, has the states, the invariants, the races by name, and the deaths.
 
