@@ -18,7 +18,7 @@ use std::{
 
 use mp_core::{
     shared::{Region, RegionError, Window},
-    transfer::LONG,
+    transfer::{LONG, Long},
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -132,8 +132,7 @@ impl Opened {
             return None;
         }
         keep_room(self.len);
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(self.len).ok()?;
+        let mut bytes = Long::room(self.len)?;
         self.window.append_to(self.within, self.len, &mut bytes).then_some(bytes)
     }
 }

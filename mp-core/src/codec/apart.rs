@@ -11,6 +11,8 @@ use std::{
 
 use postcard::{Error, Result, de_flavors::Flavor};
 
+use crate::sys::memory;
+
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,18 @@ pub struct Long {
     pub at: usize,
     /// The bytes.
     pub bytes: Vec<u8>,
+}
+
+impl Long {
+    /// Room for a run of `len` bytes, which is filled in soon; `None` if there is no memory.
+    ///
+    /// Fresh memory for a very long one comes in large pages where the system has them.
+    #[must_use]
+    pub fn room(len: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        memory::reserve_long(&mut bytes, len).ok()?;
+        Some(bytes)
+    }
 }
 
 thread_local! {

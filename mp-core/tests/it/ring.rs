@@ -77,6 +77,49 @@ fn put_and_get_pieces() {
     assert_eq!(after[11], after[5], "{after:?}");
 }
 
+/// The consumer gets only when the ring is full, and nothing is put meanwhile: without the producer's patience the ring would grow over it.
+#[test]
+fn pieces_wait_for_one_who_gets_them_before_the_ring_grows() {
+    const LEN: usize = 128 << 10;
+    const PIECES: usize = 800;
+    // As many as there is room for in the largest segment that keeps its pages.
+    const MOST: usize = (32 << 20) / LEN;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let ring = Ring::create(RingOptions::default()).unwrap();
+        let producer = thread::spawn({
+            let ring = ring.clone();
+            move || {
+                let whole = (PIECES * LEN) as u64;
+                (0..PIECES).for_each(|_| ring.put_piece(&[7; LEN], 0, whole, Wake::Word).unwrap());
+            }
+        });
+        let (mut got, mut most, mut seen) = (0, 0, (0, Instant::now()));
+        while got < PIECES {
+            let len = ring.len();
+            most = most.max(len);
+            if len != seen.0 {
+                seen = (len, Instant::now());
+            }
+            let full = len + 16 > MOST && seen.1.elapsed() > Duration::from_millis(1);
+            if !full && len <= MOST && got + len < PIECES {
+                thread::yield_now();
+                continue;
+            }
+            for _ in 0..len.min(16) {
+                assert!(get(&ring).unwrap() == [7; LEN]);
+                got += 1;
+            }
+        }
+        producer.join().unwrap();
+        // On a busy machine the one who gets may not run for longer than anybody is patient.
+        if most <= MOST {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{most} pieces were put before any was got");
+    }
+}
+
 /// Of the shared memory that this process has touched and not given back.
 fn kilobytes_shared() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

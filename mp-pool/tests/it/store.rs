@@ -190,3 +190,27 @@ fn the_memory_of_an_argument_is_kept_for_the_next() {
     let seen: Vec<u64> = (0..20).map(|_| pool.apply(task, (own.clone(),)).unwrap()).collect();
     assert!(seen[19] - seen[3] < PAGES, "{seen:?}");
 }
+
+#[cfg(target_env = "gnu")]
+#[test]
+fn fresh_memory_for_a_very_long_argument_comes_in_large_pages() {
+    test_init!();
+    const LEN: usize = 64 << 20;
+    let pages = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    if !pages.contains("[madvise]") {
+        // They are never given there, or always.
+        return;
+    }
+    let pool = Pool::with_workers(1).unwrap();
+    let own = ByteBuf::from(vec![1; LEN]);
+    let deadline = Instant::now() + PATIENCE;
+    // Each is freed with its task, and the system may be short of large pages at a time.
+    loop {
+        let before = pool.apply(faults, ()).unwrap();
+        let faults = pool.apply(|_: ByteBuf| faults(), (own.clone(),)).unwrap() - before;
+        if faults < (LEN / 4096 / 2) as u64 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{faults} pages were fetched");
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::room::{Room, wraps};
+use self::room::{Of, Room, WHOLE, wraps};
 use super::{
     Batch, Entry, KIND, PLAIN, PutError, RegionError, Ring, TAGGED, Wake,
     layout::{KEPT, Place, RESERVE, RESERVED, SMALL, State, physical, size_of_segment},
@@ -17,6 +17,8 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
+/// How long a producer of pieces waits for one who gets them, before it has the ring grow: fresh memory takes longer than the copies.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// How long a producer waits for room before it looks whether the ring was closed by one that died over it.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -52,22 +54,33 @@ impl Ring {
         mut deliver: impl FnMut() -> io::Result<()>,
     ) -> Result<(), PutError> {
         let entry = Entry::By(deadline);
-        self.wait_for_room(deadline, || self.append(parts, tag, 0, entry, wake, &mut deliver).transpose())
+        self.wait_for_room(deadline, || self.append(parts, tag, WHOLE, entry, wake, &mut deliver).transpose())
     }
 
     /// Puts a message that is a piece of something larger, of `whole` bytes; waits for room as long as it takes.
     ///
     /// A consumer may take the first pieces out while others are copied in, so that both copies are made at once. The ring
     /// chooses its size as for one message of all the bytes, if it keeps its pages then: as a rule there is room for all pieces
-    /// without growth, and the pages stay from one whole to the next.
+    /// without growth, and the pages stay from one whole to the next. It grows if nobody gets any for some milliseconds.
     ///
     /// # Errors
     /// As for [`Ring::put`].
     pub fn put_piece(&self, piece: &[u8], tag: u64, whole: u64, wake: Wake<'_>) -> Result<(), PutError> {
-        let entry = Entry::By(None);
-        self.wait_for_room(None, || {
-            self.append(&[piece], tag, whole, entry, wake, &mut || Ok(())).transpose()
-        })
+        let attempt = |grows| {
+            let piece_of = Of { whole, grows };
+            self.append(&[piece], tag, piece_of, Entry::By(None), wake, &mut || Ok(())).transpose()
+        };
+        // The models know no time.
+        if !cfg!(mp_loom) {
+            if let Some(outcome) = attempt(false) {
+                return outcome;
+            }
+            let soon = Some(Instant::now() + PATIENCE);
+            if let Ok(Ok(outcome)) = self.wait_on(&self.header().get.moves, soon, || attempt(false)) {
+                return outcome;
+            }
+        }
+        self.wait_for_room(None, || attempt(true))
     }
 
     /// Puts messages of `batch` from the one with number `from` on, under one gate, waiting until `deadline` for room for
@@ -143,7 +156,7 @@ impl Ring {
         wake: Wake<'_>,
         deliver: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Option<()>, PutError> {
-        self.append(parts, tag, 0, Entry::Soon, wake, deliver)
+        self.append(parts, tag, WHOLE, Entry::Soon, wake, deliver)
     }
 
     #[inline]
@@ -151,7 +164,7 @@ impl Ring {
         &self,
         parts: &[&[u8]],
         tag: u64,
-        whole: u64,
+        of: Of,
         entry: Entry,
         wake: Wake<'_>,
         deliver: &mut dyn FnMut() -> io::Result<()>,
@@ -169,8 +182,8 @@ impl Ring {
         let len = parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let need = head + len.next_multiple_of(8);
         // A larger segment does not keep its pages: it is for those who get nothing meanwhile.
-        let whole = need.max(whole.min(KEPT / 2));
-        let Some(room) = self.find_room(own, need, whole)? else { return Ok(None) };
+        let whole = need.max(of.whole.min(KEPT / 2));
+        let Some(room) = self.find_room(own, need, Of { whole, ..of })? else { return Ok(None) };
         let place = self.prepare(room, need, whole)?;
         self.write_word(place, kind << KIND | len)?;
         if tag != 0 {
@@ -232,7 +245,7 @@ impl Ring {
         }
         let start = from.checked_sub(1).map_or(0, |before| batch.ends[before]);
         let first = (batch.ends[from] - start) as u64;
-        let Some(room) = self.find_room(own, first, first)? else { return Ok(0) };
+        let Some(room) = self.find_room(own, first, Of { whole: first, ..WHOLE })? else { return Ok(0) };
         // The first fits; how many more, by what was seen of the consumers then.
         let at_place = State { place: room.place, ..own };
         let seen = side.seen.load()?;

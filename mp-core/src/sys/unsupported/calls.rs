@@ -229,6 +229,16 @@ pub mod mm {
         Err(UNSUPPORTED)
     }
 
+    pub enum Advice {
+        LinuxHugepage,
+    }
+
+    /// # Safety
+    /// None is needed.
+    pub unsafe fn madvise(_: *mut c_void, _: usize, _: Advice) -> Result<()> {
+        Err(UNSUPPORTED)
+    }
+
     /// # Safety
     /// None is needed.
     pub unsafe fn munmap(_: *mut c_void, _: usize) -> Result<()> {

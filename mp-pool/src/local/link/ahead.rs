@@ -110,8 +110,7 @@ impl Ahead {
                 if begin.first {
                     self.long.clear();
                 }
-                let mut bytes = Vec::new();
-                bytes.try_reserve_exact(len).map_err(|_| GetError::Memory)?;
+                let bytes = Long::room(len).ok_or(GetError::Memory)?;
                 self.long.push(Long { at: begin.at, bytes });
                 self.missing = len;
                 Ok(true)

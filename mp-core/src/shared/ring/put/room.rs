@@ -14,6 +14,18 @@ use super::super::{
 };
 use crate::{kill_points::kill_point, sync::Ordering};
 
+/// Of what a record is part.
+#[derive(Clone, Copy)]
+pub(super) struct Of {
+    /// How many bytes that has in all.
+    pub(super) whole: u64,
+    /// There need not be room for it where it is put: the ring may grow.
+    pub(super) grows: bool,
+}
+
+/// A record that is no part of anything.
+pub(super) const WHOLE: Of = Of { whole: 0, grows: true };
+
 /// Where a record goes.
 pub(super) struct Room {
     pub(super) place: Place,
@@ -40,9 +52,9 @@ impl Ring {
             && (max_bytes == 0 || bytes <= max_bytes || queued == 0 && items == 1)
     }
 
-    /// Where a record of `need` bytes goes, a piece of `whole`; `None` if it must wait.
+    /// Where a record of `need` bytes goes; `None` if it must wait.
     #[inline]
-    pub(super) fn find_room(&self, own: State, need: u64, whole: u64) -> Result<Option<Room>, PutError> {
+    pub(super) fn find_room(&self, own: State, need: u64, of: Of) -> Result<Option<Room>, PutError> {
         // Judged by what was last seen of the consumers, and only if that is not enough, by what they do now.
         let seen = self.header().put.seen.load()?;
         let stay = Room { place: own.place, fresh: false };
@@ -54,7 +66,7 @@ impl Ring {
         {
             return Ok(Some(stay));
         }
-        self.look_for_room(own, pages, need, whole)
+        self.look_for_room(own, pages, need, of)
     }
 
     /// Waits for a consumer that gives pages back, for as long as for one that is in a gate: as a rule they can be taken
@@ -78,7 +90,7 @@ impl Ring {
         own: State,
         mut pages: Pages,
         need: u64,
-        whole: u64,
+        Of { whole, grows }: Of,
     ) -> Result<Option<Room>, PutError> {
         let header = self.header();
         let theirs = header.get.observe()?;
@@ -94,7 +106,7 @@ impl Ring {
                 // Only the place of the jump is in use.
                 let none = "a message is larger than any segment";
                 first_segment(whole).ok_or(PutError::Memory(RegionError::Corrupt(none)))?
-            } else if self.options.bounded {
+            } else if self.options.bounded || !grows {
                 return Ok(None);
             } else {
                 let larger = |need| larger_segment(here, theirs.place.segment, need);
