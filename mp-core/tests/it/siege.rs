@@ -9,7 +9,7 @@ use std::{
 
 use mp_core::{
     JoinError, Process, StartError, StartMethod, active_children, fork_server_pid,
-    kill_points::{Point, arm},
+    kill_points::{Point, arm, until_all_are},
     spawn, test_init,
     transfer::Fd,
 };
@@ -90,6 +90,7 @@ fn a_stopped_fork_server_is_replaced() {
         let sleeper = by(StartMethod::ForkServer).spawn(sleep_long, ()).unwrap();
         let first = fork_server_pid().unwrap();
         kill_process(Pid::from_raw(first.cast_signed()).unwrap(), Signal::STOP).unwrap();
+        until_all_are('T', first);
         assert_eq!(answer(), 2);
         assert_ne!(fork_server_pid().unwrap(), first);
         assert!(sleeper.is_alive());

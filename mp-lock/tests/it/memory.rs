@@ -6,7 +6,7 @@ use std::{
 };
 
 use mp_core::{
-    kill_points::{fork_and, interruptible},
+    kill_points::{fork_and, interruptible, until_all_are},
     os::thread::gettid,
     spawn, test_init,
 };
@@ -213,6 +213,7 @@ fn signals_do_not_prolong_the_search_for_a_user_that_answers() {
     let user = spawn(create, (name.clone(), created.clone())).unwrap();
     created.acquire().unwrap();
     kill_process(Pid::from_raw(user.pid().cast_signed()).unwrap(), Signal::STOP).unwrap();
+    until_all_are('T', user.pid());
     let (thread, begun, ended) =
         (Value::new(0_i32).unwrap(), Semaphore::new(0).unwrap(), Semaphore::new(0).unwrap());
     let find = |name: String, thread: Value<i32>, begun: Semaphore, ended: Semaphore| {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::transfer::Fd;
+use mp_core::{kill_points::until_all_are, transfer::Fd};
 use mp_lock::Value;
 use mp_pool::{Error, Pool, TaskError, test_init};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
@@ -181,6 +181,7 @@ fn a_stopped_worker_that_holds_all_the_handles_that_it_may_holds_nobody_up() {
         // From now on tasks are taken for short, and many given out ahead.
         pool.call().chunk_size(1.try_into().unwrap()).map(square, 0..10_000).unwrap();
         kill_process(pid, Signal::STOP).unwrap();
+        until_all_are('T', pid.as_raw_nonzero().get().cast_unsigned());
         let count = |many: Vec<Fd<File>>| many.len();
         let calls: Vec<_> = (0..200).map(|n| pool.apply_async(count, (files(n % 9),)).unwrap()).collect();
         assert_eq!(pool.insights().workers.len(), 1);
