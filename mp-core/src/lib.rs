@@ -86,7 +86,7 @@
 //!
 //! | | this process ends normally | this process is killed |
 //! |---|---|---|
-//! | ordinary | waits for it | it is killed |
+//! | ordinary | waits for it, and says so after two seconds | it is killed |
 //! | [`daemon`](Process::daemon) | sends it SIGTERM | it is killed |
 //! | [`detached`](Process::detached) | lets it run | it runs on |
 //!

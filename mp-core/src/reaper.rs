@@ -20,6 +20,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
+    current::current_process,
     error::ExitStatus,
     os::{
         self,
@@ -340,10 +341,12 @@ pub(crate) fn running() -> Vec<Arc<Entry>> {
 }
 
 /// What a normal end of the process owes its threads and children: daemons are told to end, all but the detached are
-/// waited for.
+/// waited for, and not in silence: the program may have forgotten what they wait for.
 pub(crate) extern "C" fn end_children() {
     /// How long a daemon may take to follow SIGTERM before it is killed.
     const GRACE: Duration = Duration::from_secs(5);
+    /// How long a child is waited for before that is said.
+    const SILENT: Duration = Duration::from_secs(2);
     if !sys::process::is_original() {
         // A fork of the program's own making: none of these are its children.
         return;
@@ -356,10 +359,18 @@ pub(crate) extern "C" fn end_children() {
     for entry in &daemons {
         let _ = entry.signal(Signal::TERM);
     }
-    for entry in &others {
-        let _ = entry.wait(None);
-    }
     // Not asked for the time if nobody needs it.
+    let silent = (!others.is_empty()).then(|| Instant::now() + SILENT);
+    for entry in &others {
+        if let Ok(None) = entry.wait(silent) {
+            let this = current_process();
+            sys::process::say(&format!(
+                "[{} {}] is at its end and waits for {} (pid {}): terminate it before, or make it a daemon, if nobody is to wait\n",
+                this.name, this.pid, entry.name, entry.pid
+            ));
+            let _ = entry.wait(None);
+        }
+    }
     let deadline = (!daemons.is_empty()).then(|| Instant::now() + GRACE);
     for entry in &daemons {
         if let Ok(None) = entry.wait(deadline) {

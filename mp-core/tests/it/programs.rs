@@ -3,6 +3,7 @@
 #[cfg(target_env = "gnu")]
 use std::{ffi::CString, path::PathBuf};
 use std::{
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -11,6 +12,8 @@ use std::{
 #[cfg(target_env = "gnu")]
 use mp_core::kill_points::call_library;
 use mp_core::{StartError, spawn, test_init};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{METHODS, by, program, text};
 
@@ -269,4 +272,28 @@ fn a_program_whose_file_is_touched_starts_children_all_the_same() {
     }
     test_init!();
     run_copy(&own, NAME).unwrap();
+}
+
+#[test]
+fn an_end_that_waits_for_a_child_says_for_which() {
+    let mut watcher = None;
+    let output = program("programs::an_end_that_waits_for_a_child_says_for_which", |command| {
+        let (said, saying) = std::io::pipe().unwrap();
+        command.stderr(saying);
+        // The child ends when it was named.
+        watcher = Some(thread::spawn(move || {
+            let line =
+                BufReader::new(said).lines().map_while(Result::ok).find(|line| line.contains("waits for"))?;
+            let (_, pid) = line.split_once("waits for Process-1 (pid ")?;
+            let (pid, _) = pid.split_once(')')?;
+            kill_process(Pid::from_raw(pid.parse().ok()?)?, Signal::KILL).ok()
+        }));
+    });
+    let Some(output) = output else {
+        test_init!();
+        drop(spawn(thread::park, ()).unwrap());
+        return;
+    };
+    assert!(output.status.success());
+    assert_eq!(watcher.unwrap().join().unwrap(), Some(()));
 }
