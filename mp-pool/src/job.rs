@@ -47,9 +47,12 @@ impl WorkerName {
 pub struct Progress {
     /// How many of its tasks have ended, however they ended.
     pub done: usize,
-    /// How many there are; `None` if that is not known.
+    /// How many there are; `None` if neither the input says that (by its `size_hint`), nor was all of it read.
     pub total: Option<usize>,
 }
+
+/// What an iterator says of its length: at least, at most.
+pub(crate) type Hint = (usize, Option<usize>);
 
 pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 
@@ -99,6 +102,8 @@ pub(crate) struct Job {
     pub(crate) context: Option<Arc<Context>>,
     /// How many tasks it has; [`UNKNOWN`] while the input is being read.
     total: AtomicUsize,
+    /// How many it may have, as the input says at its beginning.
+    hint: Hint,
     ended: AtomicUsize,
     /// About how many tasks were not given to any worker yet, or were taken back.
     pub(crate) unassigned: AtomicUsize,
@@ -131,7 +136,7 @@ impl Job {
         runner: Pointer<Runner>,
         options: Options,
         context: Option<Arc<Context>>,
-        expected: usize,
+        hint: Hint,
     ) -> Arc<Self> {
         Arc::new(Self {
             runner,
@@ -139,7 +144,8 @@ impl Job {
             context,
             total: AtomicUsize::new(UNKNOWN),
             ended: AtomicUsize::new(0),
-            unassigned: AtomicUsize::new(expected),
+            hint,
+            unassigned: AtomicUsize::new(hint.0),
             pace: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -199,7 +205,8 @@ impl Job {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        Progress { done: self.ended(), total: self.total() }
+        let (least, most) = self.hint;
+        Progress { done: self.ended(), total: self.total().or(most.filter(|most| *most == least)) }
     }
 
     /// What is to be called so that its progress is told; `None` if nobody wants to know, or that is going to happen anyway.

@@ -14,19 +14,19 @@ use crate::{
     error::Error,
     handle::Handle,
     imap::Imap,
-    job::Job,
+    job::{Hint, Job},
     results::{self, Finish, Reader},
 };
 
 impl<C> Call<'_, C> {
-    fn job(&self, run: Run, expected: usize) -> Arc<Job> {
-        Job::new(run.0, self.options.clone(), self.context.clone(), expected)
+    fn job(&self, run: Run, hint: Hint) -> Arc<Job> {
+        Job::new(run.0, self.options.clone(), self.context.clone(), hint)
     }
 
     /// Begins a job whose tasks the caller reads.
-    fn begin(&self, run: Run, expected: usize, later: bool) -> Result<(Reading<'_>, Arc<Job>), Error> {
+    fn begin(&self, run: Run, hint: Hint, later: bool) -> Result<(Reading<'_>, Arc<Job>), Error> {
         let reading = self.engine.begin_reading()?;
-        let job = self.job(run, expected);
+        let job = self.job(run, hint);
         // Progress is told by the clerk.
         if later || job.options.progress.is_some() {
             job.keep_underway(self.engine.underway()?);
@@ -43,19 +43,19 @@ impl<C> Call<'_, C> {
         glance: &mut dyn FnMut(&Job),
     ) -> Result<Arc<Job>, Error> {
         let input = items.into_iter();
-        let expected = input.size_hint().0;
-        self.submit_input(run, Box::new(Input::new(input)), expected, later, glance)
+        let hint = input.size_hint();
+        self.submit_input(run, Box::new(Input::new(input)), hint, later, glance)
     }
 
     fn submit_input(
         &self,
         run: Run,
         mut input: Box<dyn Source + '_>,
-        expected: usize,
+        hint: Hint,
         later: bool,
         glance: &mut dyn FnMut(&Job),
     ) -> Result<Arc<Job>, Error> {
-        let (reading, job) = self.begin(run, expected, later)?;
+        let (reading, job) = self.begin(run, hint, later)?;
         let mut encoder = Encoder::new(self.engine, &job);
         while encoder.step(&mut *input) && !job.is_cancelled() {
             self.engine.glance();
@@ -70,7 +70,7 @@ impl<C> Call<'_, C> {
 
     /// Submits one task.
     fn submit_one<T: Serialize>(&self, run: Run, args: T, later: bool) -> Result<Arc<Job>, Error> {
-        let (reading, job) = self.begin(run, 1, later)?;
+        let (reading, job) = self.begin(run, (1, Some(1)), later)?;
         let args = [args];
         submit_items(self.engine, &job, 0, &args.as_slice());
         drop(args);
@@ -131,7 +131,8 @@ impl<C> Call<'_, C> {
         ordered: bool,
     ) -> Result<Imap<I::IntoIter, R>, Error> {
         self.engine.check_running()?;
-        let job = self.job(run, 0);
-        Imap::new(Arc::clone(self.engine), job, items.into_iter(), ordered)
+        let items = items.into_iter();
+        let job = self.job(run, items.size_hint());
+        Imap::new(Arc::clone(self.engine), job, items, ordered)
     }
 }

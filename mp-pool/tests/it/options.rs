@@ -290,6 +290,24 @@ fn progress_is_told_and_may_panic() {
 }
 
 #[test]
+fn an_input_that_knows_its_length_has_it_told_before_it_is_read() {
+    test_init!();
+    let pool = Pool::with_workers(1).unwrap();
+    let totals = |items: &mut dyn Iterator<Item = u32>| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let call = pool.call().window(chunks(2)).progress(move |progress| tell.send(progress.total).unwrap());
+        let mut results = call.imap(|x: u32| x, items).unwrap();
+        results.next().unwrap().unwrap();
+        let total = told.recv().unwrap();
+        drop(results);
+        total
+    };
+    assert_eq!(totals(&mut (0..10)), Some(10));
+    assert_eq!(totals(&mut (0..10).filter(|x| x % 2 == 0)), None);
+    assert_eq!(totals(&mut (0..)), None);
+}
+
+#[test]
 fn a_reader_may_give_up_on_one_result_and_go_on() {
     test_init!();
     let pool = Pool::with_workers(1).unwrap();
