@@ -36,6 +36,8 @@ pub struct WorkerInsights {
     pub name: String,
     /// Its process id.
     pub pid: u32,
+    /// It has ended, and no other has its place so far: the process id may be anybody's.
+    pub ended: bool,
     /// What it and those before it did.
     pub work: Work,
 }
@@ -150,8 +152,9 @@ impl fmt::Display for Insights {
             "worker", "pid", "tasks", "starting", "busy", "waiting", "busy %", "restarts", "sent", "received",
         ];
         row(f, head)?;
-        for WorkerInsights { name, pid, work } in &self.workers {
-            line(f, name, &pid.to_string(), work)?;
+        for WorkerInsights { name, pid, ended, work } in &self.workers {
+            let pid = if *ended { "ended".to_owned() } else { pid.to_string() };
+            line(f, name, &pid, work)?;
         }
         line(f, "total", "", &self.total())?;
         for (place, task) in self.slowest.iter().enumerate() {
@@ -219,7 +222,7 @@ mod tests {
             sent: 2048,
             received: 500,
         };
-        WorkerInsights { name: name.to_owned(), pid: 77, work }
+        WorkerInsights { name: name.to_owned(), pid: 77, ended: false, work }
     }
 
     #[test]

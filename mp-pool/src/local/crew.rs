@@ -180,11 +180,17 @@ impl Crew for Local {
         let mut all: Vec<_> = self
             .seats
             .iter()
-            .map(|Seat { last, past }| WorkerInsights { name: last.name.clone(), pid: last.pid, work: *past })
+            .map(|Seat { last, past }| WorkerInsights {
+                name: last.name.clone(),
+                pid: last.pid,
+                ended: true,
+                work: *past,
+            })
             .collect();
         for member in &self.members {
             if let Some(seat) = all.get_mut(member.seat) {
                 seat.work += member.work();
+                seat.ended &= member.ended;
             }
         }
         all

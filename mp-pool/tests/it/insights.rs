@@ -61,6 +61,7 @@ fn insights_remember_those_that_are_gone() {
     assert_eq!(insights.total().restarts, 3);
     // Two for the meeting; what was lost with its worker did not end there.
     assert_eq!(insights.total().tasks, 12);
+    assert!(insights.workers.iter().all(|worker| !worker.ended), "{insights}");
     let mut told: Vec<u32> = insights.workers.iter().map(|worker| worker.pid).collect();
     told.sort_unstable();
     assert_eq!(told, pids(&pool));
