@@ -177,10 +177,12 @@ pub enum Error {
         cause: String,
     },
     /// One worker after another died before it had begun anything.
-    #[error("the pool's workers die before they begin anything: the last one ended with {status}")]
+    #[error("the pool's workers die before they begin anything: {cause}")]
     WorkersDie {
         /// How the last one ended.
         status: ExitStatus,
+        /// What became of it: its name, its process id, and why.
+        cause: String,
     },
     /// The result was not there in time. The call goes on.
     #[error("the result is not there after the time-out; the call goes on")]

@@ -112,7 +112,14 @@
 //! What is large stays where it is, in shared memory: a `SharedMemory` or an `Array` of `mp-lock` is an argument of a few bytes.
 //! Arguments and results are owned, at both ends: `String`, not `&str`.
 //! What travels all the same travels fastest as one string of bytes: a `String`, or a `Vec<u8>` by `serde_bytes`. Serde takes
-//! every other `Vec` element by element.
+//! every other `Vec` element by element, which costs least where the elements are numbers of 32 or 64 bits, and most for bytes.
+//!
+//! Tasks run on a worker's main thread, one at a time, with the stack that `ulimit -s` gives it. The state is dropped when the worker
+//! comes to its end in good order: after [`close`](Pool::close), when it is replaced, and at [`terminate`](Pool::terminate) if it is at no
+//! task that goes on. [`current_process`] tells a task the name of its worker.
+//!
+//! Calls are served in the order in which they were made, chunk by chunk. Each worker is given a little ahead, which comes before what is
+//! submitted later. To submit takes as long as to encode the input, and waits for nobody: `_async` calls return then.
 //!
 //! ## Limits
 //!
@@ -187,6 +194,6 @@ pub use handle::Handle;
 pub use imap::Imap;
 pub use insights::{Insights, SlowTask, Work, WorkerInsights};
 pub use job::Progress;
-pub use mp_core::{ExitStatus, PanicReport, StartMethod, init, init_test, test_init};
+pub use mp_core::{ExitStatus, PanicReport, StartMethod, current_process, init, init_test, test_init};
 pub use pool::Pool;
 pub use wait::{Waitable, wait_all, wait_any};

@@ -60,7 +60,8 @@ pub fn wait_any(handles: &[&dyn Waitable], timeout: Option<Duration>) -> Vec<usi
     handles.iter().enumerate().filter(|(_, handle)| handle.parts().finished()).map(|(at, _)| at).collect()
 }
 
-/// Waits until all of `handles` have their results, at most for `timeout` (`None`: for ever); whether they have. Returns at once where
+/// Waits until all of `handles` have their results, at most for `timeout` (`None`: for ever); whether they have. Callbacks may still run
+/// then. Returns at once where
 /// one can never have it, in a process that was forked from its pool's. Python:
 /// `concurrent.futures.wait()`.
 ///

@@ -1,5 +1,6 @@
 //! One worker process, as the pool sees it.
 
+mod remains;
 mod stall;
 
 use std::{
@@ -10,18 +11,19 @@ use std::{
 };
 
 use mp_core::{
-    Child, ExitStatus,
+    Child,
     shared::{GetError, PutError, Wake},
     transfer::{self, Handle},
 };
 
+pub(crate) use self::remains::Remains;
 use self::stall::Sight;
 use super::{
-    desk::{self, Desk, Item, PLACES, Step},
+    desk::{self, Desk, Item, PLACES},
     link::{Link, Next},
 };
 use crate::{
-    crew::{Fault, Outgoing, Refused, Ticket, Why},
+    crew::{Outgoing, Refused, Ticket, Why},
     insights::Work,
     job::{Context, WorkerName},
     message::{self, Apart, Chunk, Order, Part},
@@ -393,32 +395,5 @@ impl Member {
             self.idle_since = Instant::now();
             self.link.close();
         }
-    }
-
-    /// Of one that has ended: what it was at, what it held, and how it ended.
-    pub(crate) fn bury(self) -> (Fault, Vec<(Ticket, bool)>, ExitStatus, Ended) {
-        let returned = self.child.join();
-        let (status, ended) = match returned {
-            Ok(ended) => (ExitStatus::default(), ended),
-            Err(error) => {
-                let status = error.exit_status().or(self.child.exit_status()).unwrap_or_default();
-                (status, None)
-            }
-        };
-        let at = self.desk.at().filter(|at| self.place(at.ticket).is_some());
-        let fault = match (at, self.killed) {
-            (Some(at), Some(Killed::For(item, why))) if at == item => Fault::Killed(item, why),
-            (Some(at), None) if at.step == Step::Runs => Fault::At(at),
-            (_, Some(Killed::Stalled)) => Fault::Stalled,
-            (_, Some(Killed::Unheard)) => {
-                self.held.front().map_or(Fault::Nobody, |front| Fault::Unheard(front.ticket))
-            }
-            _ => Fault::Nobody,
-        };
-        // To take in the first chunk, and its context, is part of being at it; one that is not ready may not have seen it.
-        let ready = self.was_ready();
-        let chunks = self.unclaimed().enumerate();
-        let held = chunks.map(|(at, (ticket, _, begun))| (ticket, begun || at == 0 && ready)).collect();
-        (fault, held, status, ended)
     }
 }

@@ -13,13 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::{ExitStatus, Process};
+use mp_core::{ExitStatus, JoinError, Process};
 
 use self::{
     alarm::Alarm,
     desk::Desk,
     link::{Bell, Link, Next},
-    member::{ExitResult, Member},
+    member::{ExitResult, Member, Remains},
     memory::Shortage,
 };
 use crate::{
@@ -200,32 +200,38 @@ impl Local {
         if let Some(seat) = self.seats.get_mut(member.seat) {
             seat.past += member.work();
         }
-        let (fault, held, status, ended) = member.bury();
+        let Remains { fault, held, status, ended } = member.bury();
         note!(self.trace, WARN, Ended { who: Arc::clone(&who), status });
-        let returned: bool = ended.is_some();
-        if let Some(ended) = ended {
-            self.ends.push((Arc::clone(&who), ended));
-        }
-        if !was_ready && !returned && !self.closed {
-            self.mourn(&who, status);
+        match ended {
+            Ok(Some(ended)) => self.ends.push((Arc::clone(&who), ended)),
+            ended if !was_ready && !self.closed => self.mourn(&who, status, ended.err()),
+            Ok(None) | Err(_) => {}
         }
         let out_of_memory = status.signal() == Some(9) && self.shortage.has_killed();
         Event::Lost { who, death: Death { status, out_of_memory }, fault, held }
     }
 
     /// Judges the death of one that was not ready yet.
-    fn mourn(&mut self, who: &WorkerName, status: ExitStatus) {
+    fn mourn(&mut self, who: &WorkerName, status: ExitStatus, error: Option<JoinError>) {
         let from_outside = matches!(status.signal(), Some(9 | 15));
+        let began = !matches!(error, Some(JoinError::DiedEarly { .. } | JoinError::Refused { .. }));
         if from_outside {
             self.killed += 1;
-        } else if self.settings.initializer.is_some() {
+        } else if began && self.settings.initializer.is_some() {
             let cause = format!("ended its worker: {status}");
             self.events.push_back(Event::Broken(who.initializer_failed(cause)));
         } else {
             self.stillborn += 1;
         }
         if self.stillborn >= STILLBORN || self.killed >= KILLED {
-            self.events.push_back(Event::Broken(Error::WorkersDie { status }));
+            let cause = match error {
+                Some(error @ JoinError::DiedEarly { .. }) if status.signal().is_none() => {
+                    format!("{error}: a worker, too, does what `main` does in front of `init`")
+                }
+                Some(error) => error.to_string(),
+                None => format!("{} (pid {}) ended with {status}", who.name, who.pid),
+            };
+            self.events.push_back(Event::Broken(Error::WorkersDie { status, cause }));
         }
         self.wait_a_little();
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mp_lock::{Event, Value};
-use mp_pool::{Error, Pool, StartMethod, task, test_init};
+use mp_pool::{Error, Pool, PoolBuilder, StartMethod, task, test_init};
 
 use crate::helpers::pids;
 
@@ -256,5 +256,25 @@ fn a_lazy_pool_starts_with_the_work_and_rests_without() {
     for _ in 0..2 {
         assert_eq!(pool.map(|x: u32| x, 0..100).unwrap().len(), 100);
         until("all idle workers have gone", || alive("restless-") == 0);
+        until("that is known", || pool.insights().workers.iter().all(|worker| worker.ended));
     }
+}
+
+#[test]
+fn workers_that_cannot_begin_say_why() {
+    test_init!();
+    let refused = |builder: PoolBuilder| {
+        let error = builder.workers(1).build().unwrap().apply(|| (), ()).unwrap_err();
+        assert!(matches!(error, Error::WorkersDie { .. }), "{error}");
+        error.to_string()
+    };
+    let nowhere = || Pool::builder().cpus([[u16::MAX.into()]]);
+    for said in [refused(nowhere()), refused(nowhere().initializer(|| (), ()))] {
+        assert!(
+            said.contains("process worker-") && said.contains("its limit on CPUs could not be set"),
+            "{said}"
+        );
+    }
+    let said = refused(Pool::builder().address_space(1 << 20));
+    assert!(said.contains("did not call its function") || said.contains("in front of `init`"), "{said}");
 }
