@@ -19,6 +19,8 @@ use std::{
 use mp_core::os::own_pid;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::own_thread;
+
 /// How many threads may work for one caller, with its own; 0 for as many as rayon decides.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 /// The helpers, if there could be some, and the process that has them.
@@ -63,8 +65,8 @@ pub(crate) fn on_behalf_of() -> ThreadId {
 fn pool() -> Option<&'static ThreadPool> {
     if POOL.get().is_none() {
         let name = |n| format!("mp-pool-helper-{n}");
-        let pool =
-            ThreadPoolBuilder::new().num_threads(THREADS.load(Ordering::Relaxed)).thread_name(name).build();
+        let builder = ThreadPoolBuilder::new().num_threads(THREADS.load(Ordering::Relaxed)).thread_name(name);
+        let pool = builder.stack_size(own_thread::stack_size()).build();
         // Made before, so that a fork finds nobody on the way.
         let _ = POOL.set(pool.ok().map(|pool| (pool, own_pid())));
     }

@@ -1,11 +1,23 @@
 //! The pool's own threads, each of which may be at code of a user when the pool ends.
 
 use std::{
-    io,
+    env, io,
     sync::mpsc::{self, RecvTimeoutError},
     thread::{self, JoinHandle},
     time::Instant,
 };
+
+use mp_core::os::process::{Resource, getrlimit};
+
+/// As much as the main thread has, for what is decoded or encoded here may nest as deeply as there: memory is taken as it is touched.
+/// Not less than Linux gives by default, or `RUST_MIN_STACK` asks for.
+pub(crate) fn stack_size() -> usize {
+    const LEAST: u64 = 8 << 20;
+    const MOST: u64 = 1 << 30;
+    let main = getrlimit(Resource::Stack).current.unwrap_or(LEAST);
+    let asked = env::var("RUST_MIN_STACK").ok().and_then(|size| size.parse().ok());
+    main.max(asked.unwrap_or(0)).clamp(LEAST, MOST) as usize
+}
 
 #[derive(Debug)]
 pub(crate) struct OwnThread {
@@ -17,7 +29,8 @@ pub(crate) struct OwnThread {
 impl OwnThread {
     pub(crate) fn start(who: &str, life: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let (lives, ends) = mpsc::channel();
-        let thread = thread::Builder::new().name(format!("mp-pool-{who}")).spawn(move || {
+        let builder = thread::Builder::new().name(format!("mp-pool-{who}")).stack_size(stack_size());
+        let thread = builder.spawn(move || {
             life();
             drop(lives);
         })?;

@@ -330,3 +330,37 @@ fn a_fork_has_no_helpers_and_needs_none() {
         assert!(worked);
     });
 }
+
+/// Takes half of the stack that a main thread has by default: more than all of what another thread of Rust's has.
+fn deep(left: u32) -> usize {
+    let frame = std::hint::black_box([left as u8; 4096]);
+    let below = if left == 0 { 0 } else { deep(left - 1) };
+    below + frame.len()
+}
+
+#[test]
+fn whoever_decodes_has_a_stack_as_the_main_thread() {
+    test_init!();
+    const DEPTH: u32 = 900;
+    static HELPED: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Debug, Serialize)]
+    struct Deep(u64);
+    impl<'de> Deserialize<'de> for Deep {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u64::deserialize(from)?;
+            if is_helper() && HELPED.fetch_add(1, Ordering::SeqCst) == 0 {
+                deep(DEPTH);
+            }
+            Ok(Self(number))
+        }
+    }
+    let pool = Pool::with_workers(2).unwrap();
+    until_helped("a map", || {
+        pool.map(|i: u64| Deep(i << 32), slow()).unwrap();
+        HELPED.load(Ordering::SeqCst) > 0
+    });
+    let (tell, told) = std::sync::mpsc::channel();
+    let handle = pool.apply_async(|| (), ()).unwrap().on_success(move |()| tell.send(deep(DEPTH)).unwrap());
+    assert!(told.recv_timeout(PATIENCE).unwrap() > 3 << 20);
+    drop(handle);
+}

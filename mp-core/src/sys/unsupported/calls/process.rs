@@ -72,6 +72,7 @@ pub enum Resource {
     Cpu,
     Fsize,
     Nofile,
+    Stack,
 }
 
 #[derive(Debug, Clone, Copy)]
