@@ -46,6 +46,14 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: Send
     Ok(())
 }
 
+/// Whether a descriptor leads to a socket at all. Code that closes all descriptors may have given the number to another file.
+#[must_use]
+pub fn is_socket(fd: impl AsFd) -> bool {
+    const KIND: u32 = 0o170_000;
+    const SOCKET: u32 = 0o140_000;
+    os::fs::fstat(fd).is_ok_and(|stat| stat.st_mode & KIND == SOCKET)
+}
+
 fn send_packet(
     socket: impl AsFd,
     bytes: &[IoSlice<'_>],

@@ -233,7 +233,8 @@ impl PoolBuilder {
     }
 
     /// Replaces a worker that has more than so many bytes of resident memory when it has answered: after a chunk, and every few
-    /// milliseconds within a long one. Memory that it shares with other processes does not count.
+    /// milliseconds within a long one. Memory that it shares with other processes does not count. A worker with this limit leaves it to
+    /// the C library what memory of large arguments it keeps, so that these may take longer.
     pub fn max_resident(mut self, bytes: u64) -> Self {
         self.settings.resident = Some(bytes);
         self
@@ -293,7 +294,8 @@ impl PoolBuilder {
     ///
     /// A worker logs up to the level that is set here when it is started. A record is sent before the call that logs it returns, so
     /// the last words of a worker that dies are not lost; they come out on a thread of the pool, all of them before `join`
-    /// returns. `terminate` waits a second at most for a logger that does not return. An initializer that sets a logger comes too late, and its worker's records go on to come here.
+    /// returns. `terminate` waits a second at most for a logger that does not return. The logger must not call
+    /// the pool. An initializer that sets a logger comes too late, and its worker's records go on to come here.
     ///
     /// ```
     /// # mp_pool::test_init!();

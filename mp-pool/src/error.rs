@@ -200,8 +200,8 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// The kernel refused something that the pool needs.
-    #[error("the pool cannot go on: {0}{advice}", advice = advice(.0))]
+    /// The kernel refused something that the pool needs for this.
+    #[error("the pool cannot do that: {0}{advice}", advice = advice(.0))]
     System(Arc<io::Error>),
 }
 

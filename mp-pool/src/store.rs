@@ -137,6 +137,14 @@ impl Opened {
     }
 }
 
+/// The longest run for which room is kept.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// Leaves it to the allocator what it keeps, where memory is limited.
+pub(crate) fn keep_nothing() {
+    KEPT.store(usize::MAX, Relaxed);
+}
+
 /// Has the allocator keep the memory of runs that are so long when they are freed, for the next ones: pages that it gives back to
 /// the system and fetches again with each run take longer than the copy into them.
 ///
@@ -144,7 +152,6 @@ impl Opened {
 /// memory from the system for one allocation alone, and twice that much of free memory it keeps. So it is shown twice the run; a
 /// task may need as much again. To others this is an allocation and nothing more, and no page of it is touched.
 fn keep_room(len: usize) {
-    static KEPT: AtomicUsize = AtomicUsize::new(0);
     if KEPT.fetch_max(len, Relaxed) < len {
         let mut lesson = Vec::<u8>::new();
         let _ = lesson.try_reserve_exact((2 * len).min(MOST_KEPT));

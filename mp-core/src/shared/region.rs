@@ -263,6 +263,12 @@ impl Region {
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
+    /// Whether the descriptor still leads to it, so that it can be sent, and parts of it mapped.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.file_len().is_ok()
+    }
+
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
         &self.0.mapping
     }

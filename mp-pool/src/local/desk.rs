@@ -137,6 +137,11 @@ impl Desk {
         }
     }
 
+    /// Parent: whether the chunk still has so many items in all, as far as the place tells, which only the parent changes.
+    pub(crate) fn has(&self, place: u32, len: u32) -> bool {
+        unpack(self.cut(place).load(Ordering::Acquire)).1 == len
+    }
+
     /// Parent: how many items of the chunk nobody has claimed, and whether any was claimed.
     pub(crate) fn unclaimed(&self, place: u32) -> (u32, bool) {
         let (next, end) = unpack(self.cut(place).load(Ordering::Acquire));

@@ -137,6 +137,11 @@ impl Link {
         let _ = self.out.wake();
     }
 
+    /// Whether this end has the descriptors that it needs.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.out.is_open() && fds::is_socket(&self.handles.0)
+    }
+
     /// Says that nothing more will be sent.
     pub(crate) fn close(&self) {
         // A corrupt ring has no end to be marked; its worker finds out by itself.

@@ -316,9 +316,6 @@ impl Member {
     pub(crate) fn take_back(&mut self, ticket: Ticket, keep: &dyn Fn(u32) -> u32) -> Option<Range<u32>> {
         let held = self.held.iter_mut().find(|held| held.ticket == ticket)?;
         let taken = self.desk.take_back(held.place, keep);
-        if taken.is_empty() {
-            return Some(0..0);
-        }
         if taken.start < held.answered || taken.end != held.len {
             self.disown();
             return Some(0..0);

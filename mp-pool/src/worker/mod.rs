@@ -36,7 +36,7 @@ use crate::{
     },
     message::{Answer, Apart, Beside, Chunk, NotReady, Order, Runs, read_order},
     spare,
-    store::Store,
+    store::{self, Store},
     task,
 };
 
@@ -149,6 +149,9 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, store: Store, setup: Setu
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         help::limit(threads);
     }
+    if setup.resident.is_some() {
+        store::keep_nothing();
+    }
     let session = Rc::new(Session {
         shared: Own::new(Shared { link, desk, bell }),
         resident: setup.resident,
@@ -178,8 +181,12 @@ pub(crate) fn main(link: Link, desk: Desk, bell: Bell, store: Store, setup: Setu
 
 /// Ends the process before it has begun what it should take: the pool tells of the death, and gives up on a task that always costs one.
 fn cannot_take(error: &dyn Display) -> ! {
+    cannot_go_on("take its next task", error)
+}
+
+fn cannot_go_on(what: &str, error: &dyn Display) -> ! {
     let name = mp_core::current_process().name;
-    let _ = writeln!(io::stderr(), "{name} ends: it could not take its next task: {error}");
+    let _ = writeln!(io::stderr(), "{name} ends: it could not {what}: {error}");
     std::process::exit(1);
 }
 
@@ -200,6 +207,11 @@ impl Session {
                 let runs = chunk.apart.iter().map(open).collect::<Result<_, RegionError>>();
                 let runs = Runs::Stored(runs.unwrap_or_else(|error| cannot_take(&error)));
                 let beside = came.fds.map(|fds| Beside { fds, runs });
+                if let Err(error) = &beside
+                    && !self.shared.link.is_whole()
+                {
+                    cannot_take(error);
+                }
                 let runner = chunk.runner.target();
                 spare::give(runner(Work { chunk, message, at, beside, session: Rc::clone(self) }));
             }
@@ -230,6 +242,14 @@ impl Session {
         // What is left to do here can wait.
         link.make_way();
         sent
+    }
+
+    /// Ends this process if it is not this result that could not be sent, but none could: a task has closed what it did not open. The
+    /// others shall not lose theirs for that.
+    fn check_connection(&self, error: &PutError) {
+        if !self.shared.link.is_whole() {
+            cannot_go_on("send a result", error);
+        }
     }
 
     /// Sends a long run of bytes ahead of the answer that it belongs to, straight from where it is; false if that cannot be.

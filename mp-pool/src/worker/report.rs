@@ -232,7 +232,10 @@ impl Report<'_> {
         let sent = self.session.send(&message, handles);
         spare::give(message);
         match sent {
-            Err(error @ (PutError::Memory(_) | PutError::Handles(_))) => return Err(error),
+            Err(error @ (PutError::Memory(_) | PutError::Handles(_))) => {
+                self.session.check_connection(&error);
+                return Err(error);
+            }
             Err(_) => self.session.over.set(true),
             Ok(()) => {}
         }

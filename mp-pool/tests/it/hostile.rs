@@ -1,4 +1,4 @@
-//! A worker gone wild: it writes garbage into all memory that it shares with the pool.
+//! A worker gone wild: it writes garbage into all memory that it shares with the pool, or closes what it has not opened.
 
 use std::{
     fs::{self, File},
@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_pool::{Error, Pool, test_init};
+use mp_core::{kill_points::close_descriptors, transfer::Fd};
+use mp_pool::{Error, Pool, current_process, test_init};
 use rustix::process::{Signal, getpid, kill_process};
+use serde_bytes::ByteBuf;
 
 use crate::helpers::square;
 
@@ -113,4 +115,58 @@ fn a_worker_that_overwrites_all_that_it_shares_neither_stops_nor_crashes_the_poo
     for (seed, result) in SEEDS.zip(results) {
         result.unwrap_or_else(|error| panic!("{seed}: {error}"));
     }
+}
+
+/// As code that makes a daemon of itself does. Small results need no descriptor.
+#[test]
+fn a_worker_without_descriptors_costs_no_other_task_its_result() {
+    test_init!();
+    let pool = Pool::with_workers(2).unwrap();
+    let large = |x: u64| ByteBuf::from(vec![x as u8; 1 << 20]);
+    let file = |_: u64| Fd(File::open("/dev/null").unwrap());
+    let take = |_: Fd<File>| ();
+    let files = || (0..40).map(|_| Fd(File::open("/dev/null").unwrap()));
+    pool.apply(close_descriptors, ()).unwrap();
+    for (x, result) in (0..).zip(pool.try_map(large, 0..40).unwrap()) {
+        assert!(result.unwrap() == large(x));
+    }
+    pool.apply(close_descriptors, ()).unwrap();
+    pool.try_map(file, 0..40).unwrap().into_iter().for_each(|result| drop(result.unwrap()));
+    pool.apply(close_descriptors, ()).unwrap();
+    pool.try_map(take, files()).unwrap().into_iter().for_each(Result::unwrap);
+}
+
+/// In the first workers, as long as they live, nothing that they share keeps what is written there: neither that the other one is ready
+/// nor what they were given.
+fn wipe(item: u64) -> u64 {
+    if matches!(current_process().name.as_str(), "worker-1" | "worker-2") {
+        let memory = File::options().write(true).open("/proc/self/mem").unwrap();
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let shared = maps.lines().filter(|map| map.contains(" rw-s "));
+        let places: Vec<_> =
+            shared.map(|map| u64::from_str_radix(map.split_once('-').unwrap().0, 16).unwrap()).collect();
+        thread::spawn(move || {
+            loop {
+                for begin in &places {
+                    // In front of that stands that it is shared memory, without which no other could join.
+                    let _ = memory.write_all_at(&[0; 4096 - 128], begin + 128);
+                }
+            }
+        });
+        thread::sleep(Duration::from_millis(100));
+    }
+    square(item)
+}
+
+fn wiped() {
+    let pool = Pool::with_workers(2).unwrap();
+    // It has an end, whichever.
+    let _ = pool.call().timeout(Duration::from_millis(500)).try_map(wipe, 0..3);
+}
+
+#[test]
+fn a_time_out_ends_one_that_was_not_heard_to_be_ready() {
+    test_init!();
+    let outer = Pool::with_workers(3).unwrap();
+    outer.call().timeout(Duration::from_secs(60)).starmap(wiped, [(); 6]).unwrap();
 }

@@ -49,6 +49,10 @@ impl Ground {
         &self.local.pace
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.headers.region().is_open()
+    }
+
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.headers.same_as(&other.headers) && self.index == other.index
     }

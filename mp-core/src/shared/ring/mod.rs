@@ -124,6 +124,12 @@ impl Ring {
         self.ground.same_as(&other.ground)
     }
 
+    /// Whether this process can still have the ring grow: code that closes all descriptors, as some daemons do, takes that from it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.ground.is_open()
+    }
+
     /// Ends the ring: what was put can still be got, then everybody gets [`GetError::Closed`]; nothing more can be put.
     /// Closing again changes nothing.
     ///

@@ -43,6 +43,10 @@ impl Ground {
         &self.pace
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        true
+    }
+
     pub(super) fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }

@@ -41,13 +41,17 @@ impl Member {
     pub(crate) fn stall(&mut self, now: Instant) -> Option<(Vec<Ticket>, Duration)> {
         let at = self.desk.at();
         let front = self.held.front().filter(|_| !self.ended)?;
-        // An initializer may take as long as it likes, but not stand still.
+        if !self.desk.has(front.place, front.len) {
+            self.disown();
+            return None;
+        }
+        let (unclaimed, begun) = self.desk.unclaimed(front.place);
+        // An initializer may take as long as it likes, but not stand still. One that has begun a chunk is behind it, whatever was heard.
         let at_work = at.is_some_and(|at| self.place(at.ticket).is_some());
-        if at_work || !self.was_ready() && !is_stopped(self.who.pid) {
+        if at_work || !begun && !self.was_ready() && !is_stopped(self.who.pid) {
             self.sight = Sight::default();
             return None;
         }
-        let (unclaimed, _) = self.desk.unclaimed(front.place);
         let trail = Trail { at, front: front.ticket, unclaimed, answers: self.link.arrived() };
         let since = match self.sight.seen {
             Some((seen, since)) if seen == trail => since,
