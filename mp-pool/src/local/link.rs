@@ -18,6 +18,7 @@ use mp_core::{
         event::{PollFd, PollFlags, poll},
         fd::{AsFd, OwnedFd},
         net::{RecvFlags, SendFlags},
+        time::Timespec,
     },
     shared::{Entry, GetError, PutError, RegionError, Ring, RingOptions, Wake, Word},
     transfer::{Fd, Handle, Long},
@@ -30,6 +31,8 @@ use self::ahead::{Ahead, Sizes};
 /// How many pieces are taken at a time by one who has others to listen to: about a millisecond's worth.
 const AT_ONCE: usize = 32;
 
+/// How long one waits, for whose handles the socket has no room, before it looks again.
+const FULL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// How long one waits, who has no memory for a message, before it tries again.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
 
@@ -90,9 +93,12 @@ impl Link {
     pub(crate) fn send(&self, parts: &[&[u8]], handles: Vec<Handle>, wake: Wake<'_>) -> Result<(), PutError> {
         let bundle = pack(handles)?;
         loop {
+            let all_taken = self.out.is_empty();
             match self.put(parts, bundle.as_ref(), wake) {
+                // With the last message its handles were taken, so what is in the socket was sent by code of somebody else's.
+                Err(PutError::Full) if all_taken => return Err(PutError::Corrupt),
                 Err(PutError::Full) => {
-                    let _ = poll(&mut [PollFd::new(&self.handles.0, PollFlags::OUT)], None);
+                    let _ = poll(&mut [PollFd::new(&self.handles.0, PollFlags::OUT)], Some(&FULL));
                 }
                 Err(PutError::Memory(_)) if !self.out.is_empty() => thread::sleep(SHORT_OF_MEMORY),
                 outcome => return outcome,
@@ -311,5 +317,24 @@ mod tests {
             assert_eq!(came.fds.unwrap().len(), 1);
         }
         send().unwrap();
+    }
+
+    #[test]
+    fn a_socket_full_of_what_no_message_is_about_is_not_waited_for() {
+        let (near, far) = Link::pair().unwrap();
+        while fds::send(&far.handles.0, b"rubbish", &[], SendFlags::DONTWAIT).is_ok() {}
+        let handle = || vec![Handle::Fd(std::fs::File::open("/dev/null").unwrap().into())];
+        assert!(matches!(far.send(&[b"message"], handle(), Wake::Word), Err(PutError::Corrupt)));
+        // While there are others, the pool may yet take that, too.
+        far.send(&[b"first"], Vec::new(), Wake::Word).unwrap();
+        let (go, gone) = std::sync::mpsc::channel();
+        let pool = thread::spawn(move || {
+            gone.recv().unwrap();
+            assert!(matches!(near.try_receive(&mut Vec::new()).unwrap(), Next::Message(_)));
+            near
+        });
+        go.send(()).unwrap();
+        assert!(matches!(far.send(&[b"message"], handle(), Wake::Word), Err(PutError::Corrupt)));
+        pool.join().unwrap();
     }
 }
