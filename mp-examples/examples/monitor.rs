@@ -5,16 +5,16 @@
 //!
 //! ```text
 //! worker               pid     tasks  starting      busy   waiting    busy %  restarts      sent  received
-//! worker-1           31786       117    26.4ms   803.1ms     5.1ms      99 %         0     391 B   4.3 KiB
-//! worker-2           31788       117    24.5ms   802.4ms     6.2ms      99 %         0     425 B   4.3 KiB
-//! worker-3           31789        78    40.2ms   782.9ms     9.9ms      99 %         0     277 B   2.9 KiB
-//! worker-4           31797        88     4.4ms   787.6ms    29.9ms      96 %         0     293 B   3.3 KiB
-//! total                          400    95.4ms      3.2s    51.1ms      98 %         0   1.4 KiB  14.8 KiB
+//! worker-1           18829       109     2.3ms   689.1ms    11.4ms      98 %         0   1.6 KiB   4.8 KiB
+//! worker-2           18831       103   998.4µs   693.2ms     7.6ms      99 %         0   1.5 KiB   4.8 KiB
+//! worker-3           18832       103     1.2ms   699.6ms   719.6µs     100 %         0   1.5 KiB   4.8 KiB
+//! worker-4           18833        85     1.6ms   692.8ms     7.0ms      99 %         0   1.4 KiB   3.9 KiB
+//! total                          400     6.0ms      2.8s    26.7ms      99 %         0   6.1 KiB  18.3 KiB
 //! slowest tasks:   150.1ms  item 77 in worker-4
-//!                   59.7ms  item 129 in worker-3
-//!                   40.3ms  item 287 in worker-3
-//!                   39.9ms  item 141 in worker-3
-//!                   38.8ms  item 140 in worker-3
+//!                   11.1ms  item 119 in worker-2
+//!                   11.1ms  item 249 in worker-2
+//!                   11.1ms  item 259 in worker-2
+//!                   11.1ms  item 189 in worker-1
 //! ```
 //!
 //! The pool measures this anyway, to choose how much it gives to a worker at once; asking for it costs nothing before.
