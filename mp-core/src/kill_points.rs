@@ -240,6 +240,12 @@ pub fn interruptible(signal: i32) {
     crate::sys::process::interruptible(signal);
 }
 
+/// Undoes that this process ignores `signal`, as one ignores SIGINT that a script has started in the background.
+#[cfg(feature = "kill-points")]
+pub fn heed(signal: i32) {
+    crate::sys::process::heed(signal);
+}
+
 /// A process that waits for a change when another one dies at making it. In a mutated build it waits for ever, or the tests
 /// that use the other points cannot see what they are for; in any other it ends.
 ///

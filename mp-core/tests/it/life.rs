@@ -66,6 +66,7 @@ fn p6_the_life_of_a_process() {
 #[test]
 fn p7_signals_end_a_process_and_say_so() {
     test_init!();
+    mp_core::kill_points::heed(2);
     for (number, name) in [(2, "SIGINT"), (15, "SIGTERM"), (9, "SIGKILL")] {
         let (reading, writing) = std::io::pipe().unwrap();
         let child = spawn(

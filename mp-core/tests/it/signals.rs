@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mp_core::{JoinError, spawn, test_init};
+use mp_core::{JoinError, kill_points::heed, spawn, test_init};
 use rustix::process::Signal;
 
 use crate::common::{End, METHODS, by, ends_within, pipe, read_byte, sleep_long, tell, text, watch};
@@ -110,6 +110,7 @@ fn interrupted(name: &str, shell: Option<&str>) -> Option<std::process::Output> 
         children[0].join().unwrap();
         return None;
     }
+    heed(Signal::INT.as_raw());
     let own = std::env::current_exe().unwrap();
     let mut command = match shell {
         Some(script) => {

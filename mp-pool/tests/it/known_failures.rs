@@ -339,6 +339,7 @@ fn kf29_a_death_says_how() {
 fn kf15_ctrl_c_ends_the_program_once_and_its_workers_with_it() {
     const NAME: &str = "known_failures::kf15_ctrl_c_ends_the_program_once_and_its_workers_with_it";
     use std::os::unix::process::{CommandExt, ExitStatusExt};
+    mp_core::kill_points::heed(Signal::INT.as_raw());
     let (reading, writing) = pipe();
     let output = std::thread::scope(|scope| {
         let run = scope.spawn(|| {

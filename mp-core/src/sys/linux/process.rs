@@ -126,6 +126,13 @@ pub(crate) fn interruptible(signal: i32) {
     unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
 }
 
+/// Has `signal` do what it does by default; for tests of that.
+#[cfg(feature = "kill-points")]
+pub(crate) fn heed(signal: i32) {
+    // SAFETY: SIG_DFL is a valid disposition for any signal.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
 /// Has the kernel forget children that end, as if the program ignored SIGCHLD; for tests of what that disturbs.
 #[cfg(feature = "kill-points")]
 pub(crate) fn ignore_children() {

@@ -184,6 +184,9 @@ pub(crate) mod process {
     pub(crate) fn interruptible(_: i32) {}
 
     #[cfg(feature = "kill-points")]
+    pub(crate) fn heed(_: i32) {}
+
+    #[cfg(feature = "kill-points")]
     pub(crate) fn close_streams() {}
 
     #[cfg(feature = "kill-points")]
