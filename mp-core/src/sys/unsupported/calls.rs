@@ -157,6 +157,7 @@ pub mod fs {
     pub struct Stat {
         pub st_dev: u64,
         pub st_ino: u64,
+        pub st_mode: u32,
         pub st_size: i64,
         pub st_blocks: i64,
         pub st_mtime: i64,
