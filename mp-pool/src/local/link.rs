@@ -93,7 +93,8 @@ impl Link {
     pub(crate) fn send(&self, parts: &[&[u8]], handles: Vec<Handle>, wake: Wake<'_>) -> Result<(), PutError> {
         let bundle = pack(handles)?;
         loop {
-            let all_taken = self.out.is_empty();
+            // Not asked for without handles: it fetches what the pool is busy writing.
+            let all_taken = bundle.is_some() && self.out.is_empty();
             match self.put(parts, bundle.as_ref(), wake) {
                 // With the last message its handles were taken, so what is in the socket was sent by code of somebody else's.
                 Err(PutError::Full) if all_taken => return Err(PutError::Corrupt),
