@@ -34,9 +34,7 @@ impl Long {
     /// Fresh memory for a very long one comes in large pages where the system has them.
     #[must_use]
     pub fn room(len: usize) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        memory::reserve_long(&mut bytes, len).ok()?;
-        Some(bytes)
+        memory::room(len)
     }
 }
 
@@ -103,8 +101,7 @@ impl<'de> Pieces<'de> {
     /// Makes one piece of all that is left.
     #[cold]
     fn join(&mut self) -> Result<()> {
-        let mut joined = Vec::new();
-        joined.try_reserve_exact(self.left()).map_err(|_| Error::DeserializeUnexpectedEnd)?;
+        let mut joined = Long::room(self.left()).ok_or(Error::DeserializeUnexpectedEnd)?;
         while self.go_on() {
             joined.extend_from_slice(mem::take(&mut self.piece));
         }

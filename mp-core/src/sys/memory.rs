@@ -4,7 +4,7 @@
 //! SIGXFSZ. So the limit is asked for first, and what exceeds it is an error like any other.
 #![allow(unsafe_code)]
 
-use std::{collections::TryReserveError, mem::MaybeUninit};
+use std::mem::MaybeUninit;
 
 use super::os::{
     fd::AsFd,
@@ -27,10 +27,11 @@ pub(crate) fn set_len(memory: impl AsFd, len: u64) -> Result<()> {
     ftruncate(memory, len)
 }
 
-/// Makes room for exactly `len` bytes, in large pages where that pays and the system has some: to fetch fresh memory in small ones takes
-/// several times as long as to fill it.
-pub(crate) fn reserve_long(bytes: &mut Vec<u8>, len: usize) -> std::result::Result<(), TryReserveError> {
-    bytes.try_reserve_exact(len)?;
+/// Room for `len` bytes, in large pages where that pays and the system has some: to fetch fresh memory in small ones takes several
+/// times as long as to fill it. `None` if there is no memory.
+pub(crate) fn room(len: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).ok()?;
     if len >= FRESH {
         let room: &mut [MaybeUninit<u8>] = bytes.spare_capacity_mut();
         let skip = room.as_mut_ptr().align_offset(PAGE);
@@ -42,5 +43,5 @@ pub(crate) fn reserve_long(bytes: &mut Vec<u8>, len: usize) -> std::result::Resu
             };
         }
     }
-    Ok(())
+    Some(bytes)
 }

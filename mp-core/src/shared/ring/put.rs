@@ -70,17 +70,15 @@ impl Ring {
             let piece_of = Of { whole, grows };
             self.append(&[piece], tag, piece_of, Entry::By(None), wake, &mut || Ok(())).transpose()
         };
+        let grow = || self.wait_for_room(None, || attempt(true));
         // The models know no time.
-        if !cfg!(mp_loom) {
-            if let Some(outcome) = attempt(false) {
-                return outcome;
-            }
-            let soon = Some(Instant::now() + PATIENCE);
-            if let Ok(Ok(outcome)) = self.wait_on(&self.header().get.moves, soon, || attempt(false)) {
-                return outcome;
-            }
+        if cfg!(mp_loom) {
+            return grow();
         }
-        self.wait_for_room(None, || attempt(true))
+        match self.wait_for_room(Some(Instant::now() + PATIENCE), || attempt(false)) {
+            Err(PutError::Full) => grow(),
+            outcome => outcome,
+        }
     }
 
     /// Puts messages of `batch` from the one with number `from` on, under one gate, waiting until `deadline` for room for
