@@ -95,8 +95,8 @@ impl Pool {
     }
 
     /// Ends the workers now; what has not ended is cancelled. Returns when they are gone, which takes a second or two at most, also if
-    /// they do not listen; one that not even SIGKILL ends, as in a frozen control group, is waited for during 30 s. A callback that is at work is waited for during another second, and left to itself then: it runs on, and so
-    /// do those behind it. Python: `terminate()`.
+    /// they do not listen; one that not even SIGKILL ends, as in a frozen control group, is waited for during 30 s. A callback that is at
+    /// work is waited for during another second, and left to itself then: it runs on, and so do those behind it. Python: `terminate()`.
     pub fn terminate(&self) {
         self.engine.terminate();
     }

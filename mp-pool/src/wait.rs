@@ -61,8 +61,7 @@ pub fn wait_any(handles: &[&dyn Waitable], timeout: Option<Duration>) -> Vec<usi
 }
 
 /// Waits until all of `handles` have their results, at most for `timeout` (`None`: for ever); whether they have. Callbacks may still run
-/// then. Returns at once where
-/// one can never have it, in a process that was forked from its pool's. Python:
+/// then. Returns at once where one can never have it, in a process that was forked from its pool's. Python:
 /// `concurrent.futures.wait()`.
 ///
 /// ```

@@ -44,17 +44,26 @@ impl Dice {
     }
 }
 
-/// Overwrites words of whatever this process shares with others and may write to, most of them near the beginning.
-fn scribble(dice: &mut Dice, words: u64) {
+/// This process's memory, to be written past all types, and where in it lies what others share and it may write to.
+fn shared() -> (File, Vec<Range<u64>>) {
     let memory = File::options().read(true).write(true).open("/proc/self/mem").unwrap();
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    for map in maps.lines().filter(|map| map.contains(" rw-s ")) {
-        if dice.below(2) == 0 {
-            continue;
-        }
+    let place = |map: &str| {
         let (begin, rest) = map.split_once('-').unwrap();
         let (end, _) = rest.split_once(' ').unwrap();
         let [begin, end] = [begin, end].map(|address| u64::from_str_radix(address, 16).unwrap());
+        begin..end
+    };
+    (memory, maps.lines().filter(|map| map.contains(" rw-s ")).map(place).collect())
+}
+
+/// Overwrites words of whatever this process shares with others and may write to, most of them near the beginning.
+fn scribble(dice: &mut Dice, words: u64) {
+    let (memory, places) = shared();
+    for Range { start: begin, end } in places {
+        if dice.below(2) == 0 {
+            continue;
+        }
         let kind = dice.below(14);
         for _ in 0..words {
             let len = [512, 4096, end - begin][dice.below(3) as usize].min(end - begin);
@@ -140,16 +149,12 @@ fn a_worker_without_descriptors_costs_no_other_task_its_result() {
 /// nor what they were given.
 fn wipe(item: u64) -> u64 {
     if matches!(current_process().name.as_str(), "worker-1" | "worker-2") {
-        let memory = File::options().write(true).open("/proc/self/mem").unwrap();
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let shared = maps.lines().filter(|map| map.contains(" rw-s "));
-        let places: Vec<_> =
-            shared.map(|map| u64::from_str_radix(map.split_once('-').unwrap().0, 16).unwrap()).collect();
+        let (memory, places) = shared();
         thread::spawn(move || {
             loop {
-                for begin in &places {
+                for place in &places {
                     // In front of that stands that it is shared memory, without which no other could join.
-                    let _ = memory.write_all_at(&[0; 4096 - 128], begin + 128);
+                    let _ = memory.write_all_at(&[0; 4096 - 128], place.start + 128);
                 }
             }
         });
