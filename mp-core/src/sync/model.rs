@@ -134,7 +134,7 @@ impl RobustMutex {
         }
     }
 
-    pub(crate) fn lock(&self) -> Result<Acquired, Refused> {
+    pub(crate) fn lock(&self, _deadline: Option<Instant>) -> Result<Acquired, Refused> {
         wait_in_kernel(|state| match self.take(state) {
             Err(Refused::Busy) => None,
             outcome => Some(outcome),
@@ -143,10 +143,6 @@ impl RobustMutex {
 
     pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
         kernel(|state| self.take(state))
-    }
-
-    pub(crate) fn lock_until(&self, _deadline: Instant) -> Result<Acquired, Refused> {
-        self.lock()
     }
 
     pub(crate) fn unlock(&self) {

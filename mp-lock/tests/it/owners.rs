@@ -1,12 +1,16 @@
 //! Owners that are killed with what they hold: the next one gets it, and is told.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use mp_core::{
+    Process, StartMethod,
     kill_points::{Point, arm},
     spawn, test_init,
 };
-use mp_lock::{Array, Lock, LockError, RLock, RwLock, Semaphore, Value};
+use mp_lock::{Array, Lock, LockError, RLock, RawArray, RwLock, Semaphore, Value};
 use rustix::process::{Signal, getpid, kill_process};
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -46,6 +50,34 @@ fn one_that_waits_gets_the_lock_of_a_dead_owner() {
     let waiter = spawn(|lock: Lock| matches!(lock.lock(), Err(LockError::OwnerDied(_))), (lock,)).unwrap();
     owner.kill().unwrap();
     assert!(waiter.join().unwrap());
+}
+
+/// libc frees a lock and wakes a waiter in two steps, and the kernel does not always do the second for one that was killed.
+#[test]
+fn nobody_sleeps_beside_a_free_lock_when_others_are_killed_as_it_changes_hands() {
+    const TURNS: u64 = 1000;
+    test_init!();
+    let take_turns = |lock: Lock, turns: RawArray<AtomicU64>| {
+        // After the kill nobody comes any more whose own wait would wake the others.
+        while turns[1].load(Relaxed) == 0 {
+            let _guard = lock.lock().or_else(LockError::recover).unwrap();
+            turns[0].fetch_add(1, Relaxed);
+        }
+    };
+    let process = || Process::new().start_method(StartMethod::ForkServer);
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        let (lock, turns) = (Lock::new().unwrap(), RawArray::zeroed(2).unwrap());
+        let members = [(); 4].map(|()| process().spawn(take_turns, (lock.clone(), turns.clone())).unwrap());
+        while turns[0].load(Relaxed) < TURNS {
+            std::thread::yield_now();
+        }
+        members[0].kill().unwrap();
+        turns[1].store(1, Relaxed);
+        for member in &members[1..] {
+            member.join_timeout(LONG).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use mp_core::{
-    Child, Process, StartMethod,
+    Child, JoinError, Process, StartMethod,
     os::process::{Pid, Signal, kill_process},
     shared::Slot,
     transfer::Fd,
@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 const GENERATIONS: usize = 4096;
 /// Messages of one producer.
 const MESSAGES: usize = 8192;
+/// How long a process may take to its end when the queue is closed.
+const END: Duration = Duration::from_secs(60);
 /// How many messages a consumer of the second kind gets together.
 const BATCH: usize = 8;
 
@@ -163,6 +165,8 @@ pub struct Report {
     pub stall: Duration,
     /// Processes that ended by themselves when they should not have.
     pub failed: u64,
+    /// Processes that did not end when the queue had.
+    pub hung: u64,
 }
 
 impl Report {
@@ -176,6 +180,7 @@ impl Report {
             ("got before they were put", self.unborn),
             ("lost without an excuse", self.lost.saturating_sub(self.excused)),
             ("processes that failed", self.failed),
+            ("processes that hung", self.hung),
             ("seconds without progress", self.stall.as_secs() / 10 * 10),
         ];
         zero.into_iter()
@@ -277,8 +282,13 @@ fn epoch(report: &mut Report, seed: &mut u64, end: Instant) {
     // Producers end at the close, consumers at the end.
     epoch.queue.close().expect("a sound queue");
     for member in members.into_iter().flatten() {
-        if member.child.join().is_err() {
-            report.failed += 1;
+        match member.child.join_timeout(END) {
+            Ok(()) => {}
+            Err(JoinError::TimedOut { .. }) => {
+                report.hung += 1;
+                let _ = member.child.kill();
+            }
+            Err(_) => report.failed += 1,
         }
     }
     // If no consumer was left.

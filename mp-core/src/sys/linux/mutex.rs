@@ -2,6 +2,12 @@
 //!
 //! libc's own, because a thread has one list of robust locks and libc owns it. Error-checking kind: a second lock by
 //! the same thread is an error instead of a deadlock, at no cost on the fast path.
+//!
+//! Nobody sleeps over it for longer than [`SLICE`] at once, since a wake of libc's can be lost with a process that is killed.
+//! Freeing the mutex and waking its first waiter are two steps, and between them another one may take it, who sees nobody
+//! waiting. If the one that frees it is killed between the two, or the waiter that was woken before it has marked the
+//! mutex again, then the kernel, which wakes another waiter only where it finds the mutex free, wakes nobody; and neither does the
+//! one that has it, when it frees it. Other waiters would sleep beside a free mutex, until somebody else waits for it.
 #![allow(unsafe_code)]
 
 use std::{
@@ -13,6 +19,9 @@ use std::{
 };
 
 use crate::sys::outcome::{Acquired, Held, Refused};
+
+/// What a lost wake costs at most.
+const SLICE: Duration = Duration::from_millis(100);
 
 #[repr(transparent)]
 pub(crate) struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
@@ -66,32 +75,26 @@ impl RobustMutex {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> Result<Acquired, Refused> {
+    pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
         // SAFETY: the memory is a mutex set up by `init_zeroed`, mapped at one address per process, alive through
         // `&self`; whoever locks it keeps the mapping alive until it unlocks (the guard borrows it).
-        self.outcome(unsafe { libc::pthread_mutex_lock(self.0.get()) })
-    }
-
-    #[inline]
-    pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
-        // SAFETY: as for `lock`.
         let outcome = self.outcome(unsafe { libc::pthread_mutex_trylock(self.0.get()) });
         // musl says of the calling thread's own lock that it is busy, but not to a wait, not even to one until long ago.
         #[cfg(not(target_env = "gnu"))]
         if outcome == Err(Refused::Busy) {
             let past = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            // SAFETY: as for `lock`; `past` is a live timespec.
+            // SAFETY: as for `try_lock`; `past` is a live timespec.
             return self.outcome(unsafe { libc::pthread_mutex_timedlock(self.0.get(), &raw const past) });
         }
         outcome
     }
 
-    /// Waits until `deadline`, never less.
-    pub(crate) fn lock_until(&self, deadline: Instant) -> Result<Acquired, Refused> {
+    /// Waits until `deadline` (`None`: for ever), never less.
+    pub(crate) fn lock(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lock_for(left) {
-                Err(Refused::Busy) if Instant::now() < deadline => {}
+            match self.lock_for(deadline.map_or(SLICE, |deadline| left(deadline).min(SLICE))) {
+                Err(Refused::Busy) if deadline.is_none_or(|deadline| !left(deadline).is_zero()) => {}
                 outcome => return outcome,
             }
         }
@@ -108,17 +111,17 @@ impl RobustMutex {
             ) -> libc::c_int;
         }
         let until = after(libc::CLOCK_MONOTONIC, left);
-        // SAFETY: as for `lock`; `until` is a live timespec.
+        // SAFETY: as for `try_lock`; `until` is a live timespec.
         self.outcome(unsafe {
             pthread_mutex_clocklock(self.0.get(), libc::CLOCK_MONOTONIC, &raw const until)
         })
     }
 
-    /// By the wall clock, in slices of a second: a clock that is set back lengthens one slice at most.
+    /// By the wall clock: one that is set back lengthens one slice at most.
     #[cfg(not(target_env = "gnu"))]
     fn lock_for(&self, left: Duration) -> Result<Acquired, Refused> {
-        let until = after(libc::CLOCK_REALTIME, left.min(Duration::from_secs(1)));
-        // SAFETY: as for `lock`; `until` is a live timespec.
+        let until = after(libc::CLOCK_REALTIME, left);
+        // SAFETY: as for `try_lock`; `until` is a live timespec.
         self.outcome(unsafe { libc::pthread_mutex_timedlock(self.0.get(), &raw const until) })
     }
 
@@ -126,7 +129,7 @@ impl RobustMutex {
     /// was forked while its parent's thread held the lock.
     #[inline]
     pub(crate) fn unlock(&self) {
-        // SAFETY: as for `lock`.
+        // SAFETY: as for `try_lock`.
         unsafe { libc::pthread_mutex_unlock(self.0.get()) };
     }
 
@@ -145,16 +148,20 @@ impl RobustMutex {
     pub(crate) fn held(&self) -> Held {
         const OWNER_DIED: u32 = 0x4000_0000;
         const OWNER: u32 = 0x3fff_ffff;
-        // It is libc's first int with glibc and the second with musl, and cannot move: static initialisers, and processes
-        // with another version of libc, depend on it.
-        const INDEX: usize = if cfg!(target_env = "musl") { 1 } else { 0 };
-        // SAFETY: the mutex is larger than two ints and aligned as they are; everybody changes the word atomically.
-        let word = unsafe { (*self.0.get().cast::<AtomicU32>().add(INDEX)).load(Ordering::Relaxed) };
+        let word = self.word().load(Ordering::Relaxed);
         match word & OWNER {
             0 if word & OWNER_DIED != 0 => Held::ByDead,
             0 => Held::No,
             tid => Held::By(tid),
         }
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // It is libc's first int with glibc and the second with musl, and cannot move: static initialisers, and processes
+        // with another version of libc, depend on it.
+        const INDEX: usize = if cfg!(target_env = "musl") { 1 } else { 0 };
+        // SAFETY: the mutex is larger than two ints and aligned as they are; everybody changes the word atomically.
+        unsafe { &*self.0.get().cast::<AtomicU32>().add(INDEX) }
     }
 }
 
@@ -194,11 +201,56 @@ impl BareMutex {
     #[inline]
     pub fn lock_and_unlock(&self, times: u64, mut work: impl FnMut()) {
         for _ in 0..times {
-            // SAFETY: as for `RobustMutex::lock`.
+            // SAFETY: as for `RobustMutex::try_lock`.
             unsafe { libc::pthread_mutex_lock(self.0.0.get()) };
             work();
             // SAFETY: as above.
             unsafe { libc::pthread_mutex_unlock(self.0.0.get()) };
+        }
+    }
+}
+
+#[cfg(all(test, target_env = "gnu", not(mp_loom)))]
+mod tests {
+    use std::{sync::Arc, thread};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    fn is_asleep(tid: i32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap();
+        stat.contains(") S ")
+    }
+
+    /// As after a kill between the two steps of a release, when another one has taken the mutex in between.
+    #[test]
+    fn a_waiter_whose_mark_was_lost_gets_the_mutex_all_the_same() {
+        const WAITERS: u32 = 0x8000_0000;
+        let mutex = Arc::new(RobustMutex(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER)));
+        mutex.init_zeroed().unwrap();
+        for deadline in [None, Some(Instant::now() + 2 * SOON)] {
+            mutex.try_lock().unwrap();
+            let (say, said) = std::sync::mpsc::channel();
+            let waits = Arc::clone(&mutex);
+            let waiter = thread::spawn(move || {
+                say.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+                let outcome = waits.lock(deadline);
+                waits.unlock();
+                outcome
+            });
+            let tid = said.recv().unwrap();
+            while mutex.word().load(Ordering::Relaxed) & WAITERS == 0 || !is_asleep(tid) {
+                thread::yield_now();
+            }
+            mutex.word().fetch_and(!WAITERS, Ordering::Relaxed);
+            mutex.unlock();
+            let begin = Instant::now();
+            while !waiter.is_finished() {
+                assert!(begin.elapsed() < SOON, "it sleeps beside a free mutex");
+                thread::yield_now();
+            }
+            assert!(waiter.join().unwrap().is_ok());
         }
     }
 }

@@ -13,15 +13,11 @@ pub(crate) mod mutex {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        pub(crate) fn lock(&self) -> Result<Acquired, Refused> {
-            Err(Refused::Corrupt)
-        }
-
         pub(crate) fn try_lock(&self) -> Result<Acquired, Refused> {
             Err(Refused::Corrupt)
         }
 
-        pub(crate) fn lock_until(&self, _: Instant) -> Result<Acquired, Refused> {
+        pub(crate) fn lock(&self, _: Option<Instant>) -> Result<Acquired, Refused> {
             Err(Refused::Corrupt)
         }
 
