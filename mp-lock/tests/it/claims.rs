@@ -130,18 +130,21 @@ fn those_that_wait_cost_no_time() {
         (Event::new().unwrap(), Condition::new().unwrap(), Barrier::new(2).unwrap());
     let acquire = |semaphore: Semaphore| semaphore.acquire().unwrap();
     let waiters = [
-        spawn(|lock: Lock| drop(lock.lock().unwrap()), (lock.clone(),)).unwrap(),
-        spawn(|lock: RLock| drop(lock.lock().unwrap()), (rlock.clone(),)).unwrap(),
-        spawn(|lock: RwLock| drop(lock.read().unwrap()), (rwlock.clone(),)).unwrap(),
-        spawn(|lock: RwLock| drop(lock.write().unwrap()), (rwlock.clone(),)).unwrap(),
         spawn(|event: Event| event.wait(), (event.clone(),)).unwrap(),
         spawn(|it: Condition| drop(it.wait(it.lock().unwrap()).unwrap()), (condition.clone(),)).unwrap(),
         spawn(|barrier: Barrier| assert!(barrier.wait().is_ok()), (barrier.clone(),)).unwrap(),
         spawn(acquire, (semaphore.clone(),)).unwrap(),
     ];
-    // Those that wait behind the first one for the same semaphore look ten times a second whether it was stopped.
+    // Those that wait for a lock look ten times a second whether a wake was lost, those that wait behind the first one for the same
+    // semaphore, whether that one was stopped.
     let crowd = [(); 4].map(|()| spawn(acquire, (crowded.clone(),)).unwrap());
-    let all = || waiters.iter().chain(&crowd).map(used).collect::<Vec<_>>();
+    let lookers = [
+        spawn(|lock: Lock| drop(lock.lock().unwrap()), (lock.clone(),)).unwrap(),
+        spawn(|lock: RLock| drop(lock.lock().unwrap()), (rlock.clone(),)).unwrap(),
+        spawn(|lock: RwLock| drop(lock.read().unwrap()), (rwlock.clone(),)).unwrap(),
+        spawn(|lock: RwLock| drop(lock.write().unwrap()), (rwlock.clone(),)).unwrap(),
+    ];
+    let all = || waiters.iter().chain(&crowd).chain(&lookers).map(used).collect::<Vec<_>>();
     let (mut before, mut quiet) = (all(), 0);
     while quiet < 3 {
         thread::sleep(Duration::from_millis(30));
@@ -162,7 +165,7 @@ fn those_that_wait_cost_no_time() {
     barrier.wait().unwrap();
     semaphore.release().unwrap();
     crowded.release_many(4).unwrap();
-    for waiter in waiters.into_iter().chain(crowd) {
+    for waiter in waiters.into_iter().chain(crowd).chain(lookers) {
         waiter.join().unwrap();
     }
 }
