@@ -152,12 +152,15 @@ fn those_that_wait_cost_no_time() {
         quiet = if now[..waiters.len()] == before[..waiters.len()] { quiet + 1 } else { 0 };
         before = now;
     }
+    let begin = Instant::now();
     thread::sleep(Duration::from_secs(1));
     let after = all();
     assert_eq!(after[..waiters.len()], before[..waiters.len()]);
+    // Twice as often as they look, and what some of them may still have had to do before they waited.
+    let limit = begin.elapsed().as_millis() as u64 / 50 + 15;
     for (after, before) in after.iter().zip(&before).skip(waiters.len()) {
         let (time, times) = (after.0 - before.0, after.1 - before.1);
-        assert!(times <= 25 && time < 20_000_000, "{times} times, {time} ns");
+        assert!(times <= limit && time < 20_000_000, "{times} times, {time} ns");
     }
     drop(guards);
     event.set().unwrap();
