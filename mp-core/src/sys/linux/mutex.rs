@@ -83,7 +83,7 @@ impl RobustMutex {
         #[cfg(not(target_env = "gnu"))]
         if outcome == Err(Refused::Busy) {
             let past = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            // SAFETY: as for `try_lock`; `past` is a live timespec.
+            // SAFETY: as above; `past` is a live timespec.
             return self.outcome(unsafe { libc::pthread_mutex_timedlock(self.0.get(), &raw const past) });
         }
         outcome
