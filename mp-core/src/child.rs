@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     marker::PhantomData,
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -48,13 +49,21 @@ impl Heard {
     /// Takes in what has arrived; called when the process has ended, so that nothing more will.
     fn listen(&mut self) {
         let Some(wire) = self.wire.take() else { return };
+        let mut again = true;
         while self.outcome.is_none() {
             match wire.recv::<Report>(RecvFlags::DONTWAIT) {
                 Ok(wire::Heard::Frame(report, fds)) => self.outcome = Some((report, fds)),
                 Ok(wire::Heard::Unread) => self.unread = true,
                 Ok(wire::Heard::End) => return,
-                // A copy of the other end is still open somewhere (in a fork of the child's own making).
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // A copy of the other end is still open somewhere: in a fork of the child's own making, or of this program's,
+                // for the moment until it executes another one.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.unread |= wire.is_unread();
+                    // It may have been closed in between, and what was unread is gone with it.
+                    if self.unread || !mem::take(&mut again) {
+                        return;
+                    }
+                }
                 Err(error) => self.outcome = Some((Report::ResultNotSent(error.to_string()), Vec::new())),
             }
         }
@@ -223,5 +232,30 @@ fn read<T: DeserializeOwned>(
 impl<T> AsFd for Child<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.entry.pidfd.as_fd()
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(any(mp_loom, mp_unsupported))))]
+mod tests {
+    use super::*;
+
+    /// What a handle learns of a process whose end of the wire is open elsewhere, too.
+    fn heard(is_read: bool) -> Heard {
+        let (wire, theirs) = Wire::pair().unwrap();
+        let theirs = Wire::given(theirs);
+        wire.send(&"what to do", &[]).unwrap();
+        if is_read {
+            assert!(matches!(theirs.recv::<String>(RecvFlags::DONTWAIT), Ok(wire::Heard::Frame(..))));
+        }
+        let mut heard = Heard { wire: Some(wire), unread: false, outcome: None, joined: false };
+        heard.listen();
+        drop(theirs);
+        heard
+    }
+
+    #[test]
+    fn whether_a_frame_was_read_is_known_although_its_reader_s_end_is_open() {
+        assert!(!heard(true).unread);
+        assert!(heard(false).unread);
     }
 }

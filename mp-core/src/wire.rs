@@ -2,7 +2,7 @@
 //!
 //! One frame goes down (what to run), one comes up (how it went). Frames are small, so that nobody ever blocks on the
 //! wire: what is large travels in a memfd whose descriptor is the frame's last. That a process has read its frame is
-//! its handshake: the kernel tells the sender when a process ends with the frame unread.
+//! its handshake: the kernel tells the sender when a process ends with the frame unread, and on demand whether it is.
 
 use std::{
     ffi::OsString,
@@ -29,6 +29,7 @@ use crate::{
     sys::{
         image::Fingerprint,
         memory::set_len,
+        process::is_unread,
         sealed::{self, Sealed},
     },
     transfer::Parcel,
@@ -211,6 +212,11 @@ impl Wire {
         let memory = memory_with(&bytes[1..])?;
         let fds: Vec<_> = fds.iter().copied().chain([memory.as_fd()]).collect();
         fds::send(&self.0, &[1], &fds, SendFlags::empty())
+    }
+
+    /// Whether something that was sent has not been received yet.
+    pub(crate) fn is_unread(&self) -> bool {
+        is_unread(&self.0)
     }
 
     /// The next frame and its descriptors.

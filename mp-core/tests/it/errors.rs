@@ -1,7 +1,13 @@
 //! Every way not to return a result is an error of its own.
 
+use std::{
+    panic::catch_unwind,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use mp_core::{
-    JoinError, Process, StartError,
+    Child, JoinError, Process, StartError,
     shared::GateError,
     spawn, test_init,
     transfer::{decode, encode},
@@ -90,9 +96,27 @@ fn a_program_that_cannot_be_executed_is_an_error_of_the_start() {
 fn a_death_before_the_call_arrived_is_an_error_of_its_own() {
     test_init!();
     // With this variable the loader lists libraries and ends the process before the program begins.
-    let child = Process::new().env("LD_TRACE_LOADED_OBJECTS", "1").spawn(|| (), ()).unwrap();
-    let error = child.join().unwrap_err();
-    assert!(matches!(error, JoinError::DiedEarly { status, .. } if status.success()), "{error}");
+    let start = || Process::new().env("LD_TRACE_LOADED_OBJECTS", "1").spawn(|| (), ()).unwrap();
+    let ends = |child: Child<()>| {
+        let error = child.join().unwrap_err();
+        assert!(matches!(error, JoinError::DiedEarly { status, .. } if status.success()), "{error}");
+    };
+    ends(start());
+    // Forks of this program have the new process's end of the wire, too, until they execute something.
+    let done = AtomicBool::new(false);
+    let ended = std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    assert!(Command::new("true").status().unwrap().success());
+                }
+            });
+        }
+        let ended = catch_unwind(|| (0..100).for_each(|_| ends(start())));
+        done.store(true, Relaxed);
+        ended
+    });
+    ended.unwrap();
 }
 
 #[test]

@@ -83,6 +83,14 @@ pub(crate) fn above_streams(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { fcntl_dupfd_cloexec(fd, 3) }
 }
 
+/// Whether something that was sent by `socket` has not been received yet.
+pub(crate) fn is_unread(socket: impl AsFd) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the request writes one int, which is live.
+    let answered = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) } == 0;
+    answered && bytes > 0
+}
+
 /// Makes `fd` descriptor `number` (0, 1 or 2), which the next program would inherit.
 pub(crate) fn install(fd: &OwnedFd, number: i32) -> io::Result<()> {
     // SAFETY: both are plain numbers; the standard streams belong to nobody, so replacing one invalidates no owner.

@@ -160,6 +160,10 @@ pub(crate) mod process {
         Ok(fd)
     }
 
+    pub(crate) fn is_unread(_: impl AsFd) -> bool {
+        false
+    }
+
     pub(crate) fn install(_: &OwnedFd, _: i32) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
