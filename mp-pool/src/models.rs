@@ -1,4 +1,5 @@
-//! Loom models of the words that the pool and its workers share: the cut of a chunk, what a worker is at, the bell.
+//! Loom models of the words that the pool and its workers share: the cut of a chunk, what a worker is at, the bell; and of the one
+//! by which its callers wait.
 //!
 //! `RUSTFLAGS="--cfg mp_loom" cargo test -p mp-pool --release --lib models`. The code is that of the pool; the kernel below it is a
 //! model (`mp-core/src/sync/model.rs`), which knows no time: whatever ends here ends without any timer.
@@ -17,9 +18,12 @@ use mp_core::{
     },
 };
 
-use crate::local::{
-    desk::{Desk, Item, Step, now},
-    link::{Bell, answer, ring_for_a_step},
+use crate::{
+    engine::waiters::Waiters,
+    local::{
+        desk::{Desk, Item, Step, now},
+        link::{Bell, answer, ring_for_a_step},
+    },
 };
 
 /// How many items the chunk has that is cut.
@@ -271,4 +275,35 @@ fn a_bell_before_its_answer_is_found_out() {
     fails_when_mutated("models::a_bell_before_its_answer_is_found_out", "deadlock; threads", || {
         all_are_heard(1, 3, ring);
     });
+}
+
+/// One who waits finds what was done, or who has done it finds him.
+fn nobody_is_missed() {
+    explore(3, || {
+        let (waiters, done) = (Arc::new(Waiters::default()), Arc::new(AtomicU64::new(0)));
+        let found = Arc::new(AtomicU64::new(0));
+        let mut processes = Processes::default();
+        let (theirs, work, look) = (Arc::clone(&waiters), Arc::clone(&done), Arc::clone(&found));
+        processes.start(move || {
+            work.store(1, Ordering::Release);
+            look.fetch_add(u64::from(theirs.any()), Ordering::Relaxed);
+        });
+        waiters.enter();
+        let seen = done.load(Ordering::Acquire) == 1;
+        processes.end(|| assert!(seen || found.load(Ordering::Relaxed) == 1, "both have missed each other"));
+    });
+}
+
+#[test]
+fn one_who_waits_is_not_missed() {
+    nobody_is_missed();
+}
+
+#[test]
+fn waiting_without_a_fence_is_found_out() {
+    fails_when_mutated(
+        "models::waiting_without_a_fence_is_found_out",
+        "both have missed each other",
+        nobody_is_missed,
+    );
 }

@@ -32,7 +32,8 @@ use crate::{error::RecvError, tenure::Tenure};
 /// Receives the messages of a [`Sender`](crate::Sender) in another process or thread.
 ///
 /// May be shared by threads; each message goes to one of them. It travels as an argument and in messages; the one who sent
-/// it away should drop it: while it exists, the other end does not learn that the one who has it now is gone.
+/// it away should drop it: while it exists, the other end does not learn that the one who has it now is gone. It is for one
+/// process at a time: of two that wait by the same receiver, one may sleep beside a message that the other was woken for.
 ///
 /// ```
 /// # mp_core::test_init!();

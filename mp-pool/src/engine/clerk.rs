@@ -190,14 +190,14 @@ impl Engine {
     fn stand_in(&self) {
         {
             let mut role = self.role.lock();
-            if role.holder.is_some() || self.waiting.load(Ordering::Acquire) > 0 {
+            if role.holder.is_some() || self.waiters.any() {
                 return;
             }
             role.holder = Some(Holder::Clerk);
         }
         let _leave = Leave(self);
         self.collect(None, &|| {
-            self.waiting.load(Ordering::Acquire) > 0
+            self.waiters.any()
                 || self.stopped.load(Ordering::Acquire)
                 || self.clerk.callbacks.load(Ordering::Acquire) > 0
                 || self.clerk.calls.load(Ordering::Acquire) == 0

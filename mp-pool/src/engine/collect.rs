@@ -3,10 +3,7 @@
 //! There is one bell, and who sleeps on it is woken for every answer. So it is one at a time who listens: a caller that waits, or the
 //! clerk if no caller does. He leaves off when what he waits for is there, and one of the others takes over.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::crew::Crew;
@@ -88,7 +85,7 @@ impl Engine {
                     self.collect(deadline, done);
                 }
                 Some(holder) => {
-                    self.waiting.fetch_add(1, Ordering::AcqRel);
+                    self.waiters.enter();
                     if holder == Holder::Clerk {
                         // It makes room for whoever waits.
                         self.bell.advance();
@@ -99,7 +96,7 @@ impl Engine {
                             Some(deadline) => drop(self.changed.wait_until(&mut role, deadline)),
                         }
                     }
-                    self.waiting.fetch_sub(1, Ordering::AcqRel);
+                    self.waiters.leave();
                 }
             }
         }
@@ -144,7 +141,7 @@ impl Drop for Leave<'_> {
         if awaited {
             self.0.clerk.wake();
         }
-        if self.0.waiting.load(Ordering::Acquire) > 0 {
+        if self.0.waiters.any() {
             self.0.changed.notify_all();
         }
     }

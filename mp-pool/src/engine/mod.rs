@@ -7,12 +7,13 @@ mod end;
 mod keeper;
 mod starter;
 mod table;
+pub(crate) mod waiters;
 
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,6 +27,7 @@ use self::{
     collect::Role,
     starter::Starter,
     table::{Phase, Table},
+    waiters::Waiters,
 };
 use crate::{
     batch::{Batch, Span},
@@ -47,8 +49,8 @@ pub(crate) struct Engine {
     role: Own<Mutex<Role>>,
     /// Somebody's task has ended, or nobody collects any more.
     changed: Condvar,
-    /// How many callers wait without collecting.
-    waiting: AtomicUsize,
+    /// The callers that wait without collecting.
+    waiters: Waiters,
     clerk: Clerk,
     starter: Starter,
     stopped: AtomicBool,
@@ -75,7 +77,7 @@ impl Engine {
             alarm,
             role: Own::new(Mutex::default()),
             changed: Condvar::new(),
-            waiting: AtomicUsize::new(0),
+            waiters: Waiters::default(),
             clerk: Clerk::default(),
             starter: Starter::default(),
             stopped: AtomicBool::new(false),
@@ -183,7 +185,7 @@ impl Engine {
     /// Has all who wait look again.
     fn ring(&self) {
         self.bell.advance();
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        if self.waiters.any() {
             // Whoever waits has looked under this lock before it slept.
             drop(self.role.lock());
             self.changed.notify_all();
@@ -203,7 +205,7 @@ impl Engine {
             }
         }
         self.clerk.call(callbacks);
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        if self.waiters.any() {
             // Whoever waits has looked under this lock before it slept.
             drop(self.role.lock());
             self.changed.notify_all();

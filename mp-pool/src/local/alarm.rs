@@ -41,6 +41,13 @@ impl Alarm {
         Ok(epoll::add(&self.epoll, process, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?)
     }
 
+    /// Watches a process no more. To close its descriptor is not enough: a fork of the program may have it, too, or somebody who asked
+    /// for the program's children.
+    pub(crate) fn forget(&self, process: impl AsFd) {
+        // Fails if it was never watched.
+        let _ = epoll::delete(&self.epoll, process);
+    }
+
     /// Waits until a process ends, for a kick, or until `deadline`; returns the numbers of those that have ended.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Vec<u64> {
         let mut events = [const { MaybeUninit::uninit() }; 64];

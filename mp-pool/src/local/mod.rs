@@ -196,6 +196,7 @@ impl Local {
 
     fn bury(&mut self, at: usize) -> Event {
         let member = self.members.swap_remove(at);
+        self.alarm.forget(&member.child);
         let (who, was_ready) = (Arc::clone(&member.who), member.was_ready());
         if let Some(seat) = self.seats.get_mut(member.seat) {
             seat.past += member.work();

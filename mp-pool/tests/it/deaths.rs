@@ -1,5 +1,8 @@
 //! Workers that die concern their own task, and nobody else's.
 
+use std::{fs, time::Duration};
+
+use mp_core::active_children;
 use mp_pool::{Pool, TaskError, test_init};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
@@ -94,4 +97,33 @@ fn a_kill_from_outside_is_not_called_a_lack_of_memory() {
     let error = results.into_iter().next().unwrap().unwrap_err();
     assert!(matches!(error, TaskError::WorkerDied { out_of_memory: false, .. }), "{error}");
     assert!(error.to_string().contains("killed from outside, possibly for lack of memory"), "{error}");
+}
+
+/// How long this process's only keeper has run.
+fn keeper_s_time() -> Duration {
+    let mut tasks = fs::read_dir("/proc/self/task").unwrap().flatten().map(|task| task.path());
+    let is_keeper = |task: &std::path::PathBuf| {
+        fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "mp-pool-keeper")
+    };
+    let stat = fs::read_to_string(tasks.find(is_keeper).unwrap().join("schedstat")).unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_dead_worker_whose_descriptor_somebody_has_keeps_nobody_busy() {
+    test_init!();
+    let busy = || {
+        let pool = Pool::with_workers(1).unwrap();
+        pool.apply(|| (), ()).unwrap();
+        let worker = active_children().remove(0);
+        worker.kill().unwrap();
+        // The next one works: the first one is buried.
+        let pid = pool.apply(std::process::id, ()).unwrap();
+        let before = keeper_s_time();
+        std::thread::sleep(Duration::from_secs(1));
+        (pid != worker.pid(), keeper_s_time() - before)
+    };
+    let (replaced, busy) = mp_core::spawn(busy, ()).unwrap().join().unwrap();
+    assert!(replaced);
+    assert!(busy < Duration::from_millis(20), "{busy:?} of a second");
 }
