@@ -224,23 +224,21 @@ impl<T: Pod> Value<T> {
         value_guard(self.0.lock_timeout(timeout))
     }
 
-    /// A copy of the value, taken under the lock; that an owner has died is ignored.
+    /// A copy of the value, taken under the lock.
     ///
     /// # Errors
-    /// [`LockError::Deadlock`] if the calling thread has the lock, or [`LockError::Corrupt`].
+    /// As for [`Lock::lock`](crate::Lock::lock): [`LockError::OwnerDied`] once, since nobody else will be told of that death; the next
+    /// call gets the value as it was left.
     pub fn get(&self) -> Result<T, LockError<()>> {
-        self.lock().or_else(LockError::recover).map(|guard| *guard).map_err(LockError::without_guard)
+        self.lock().map(|guard| *guard).map_err(LockError::without_guard)
     }
 
-    /// Replaces the value, under the lock; that an owner has died is ignored.
+    /// Replaces the value, under the lock.
     ///
     /// # Errors
-    /// As for [`Value::get`].
+    /// As for [`Value::get`]; nothing was replaced then.
     pub fn set(&self, value: T) -> Result<(), LockError<()>> {
-        self.lock()
-            .or_else(LockError::recover)
-            .map(|mut guard| *guard = value)
-            .map_err(LockError::without_guard)
+        self.lock().map(|mut guard| *guard = value).map_err(LockError::without_guard)
     }
 }
 

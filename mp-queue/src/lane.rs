@@ -12,6 +12,7 @@ use mp_core::{
     os::{
         event::{PollFd, PollFlags, poll},
         fd::OwnedFd,
+        io::Errno,
         net::{RecvFlags, SendFlags},
         time::Timespec,
     },
@@ -56,6 +57,23 @@ impl Lane {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether a packet could not be sent for want of room, on the lane or for all descriptors that this user has underway.
+    pub(crate) fn is_full(error: &io::Error) -> bool {
+        let too_many = Errno::TOOMANYREFS.raw_os_error();
+        error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(too_many)
+    }
+
+    /// Throws all packets away; whether there were any. Nobody else may take or send one meanwhile.
+    pub(crate) fn clear(&self) -> bool {
+        /// More than fit; a hostile peer may go on for ever.
+        const MOST: usize = 10_000;
+        let is_empty = || match fds::recv_small(&self.from.0, &mut Vec::new(), RecvFlags::DONTWAIT) {
+            Ok(packet) => packet.is_none(),
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        (0..MOST).take_while(|_| !is_empty()).count() > 0
     }
 
     /// Takes the first packet and lets go of what it holds.

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::{
     error::{PutError, PutManyError},
+    lane::Lane,
     queue::Queue,
 };
 
@@ -291,8 +292,12 @@ impl<T> Queue<T> {
         }
         let bundle = Bundle::pack(handles).map_err(PutError::Handles)?;
         let deadline = patience.deadline();
+        let send = || match self.lane.send(&bundle) {
+            Err(error) if Lane::is_full(&error) && self.sweep() => self.lane.send(&bundle),
+            outcome => outcome,
+        };
         loop {
-            let put = self.ring.put(bytes, bundle.tag(), deadline, Wake::Word, || self.lane.send(&bundle));
+            let put = self.ring.put(bytes, bundle.tag(), deadline, Wake::Word, send);
             match put.map_err(PutError::from) {
                 Err(PutError::Handles(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     let now = Instant::now();
@@ -305,6 +310,15 @@ impl<T> Queue<T> {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Throws away what lies on the lane of an empty queue, left by producers that died before their commit: nobody who gets a
+    /// message comes across it, for with a full lane there will be none with handles. Whether there was anything.
+    ///
+    /// The caller holds the producers' gate, so that no packet is on its way.
+    fn sweep(&self) -> bool {
+        let sweep = |_| self.ring.is_empty() && self.lane.clear();
+        self.ring.with_last_taken(Entry::Soon, sweep).unwrap_or(false)
     }
 
     /// Puts all of `batch`, counts in `put`, and leaves it empty.

@@ -7,7 +7,6 @@
 use std::{fmt, fs, marker::PhantomData, time::Instant};
 
 use crate::{
-    os,
     sync::{AtomicU64, Ordering, RobustMutex, fence},
     sys::{
         map::shared_struct,
@@ -106,20 +105,12 @@ impl Gate {
         self.mutex.lock(deadline)
     }
 
-    /// Whether the calling thread holds it; without a system call. For what a guard does before it frees the gate: a fork
-    /// copies guards into a process that holds nothing.
+    /// Whether the calling thread holds it. For what a guard does before it frees the gate: a fork copies guards into a process that
+    /// holds nothing. It is not taken for that, which would swallow the report of a death.
     #[inline]
     #[must_use]
     pub fn is_own(&self) -> bool {
-        // Only what is held by somebody alive is asked for: taking it would swallow the report of a death.
-        matches!(self.mutex.held(), Held::By(_))
-            && match self.mutex.try_lock() {
-                Ok(_) => {
-                    self.mutex.unlock();
-                    false
-                }
-                Err(refused) => refused == Refused::Deadlock,
-            }
+        self.mutex.is_own()
     }
 
     /// Whether nobody holds it, nor has died holding it. If so, what its last holder has done is done.
@@ -136,9 +127,7 @@ impl Gate {
         match self.mutex.held() {
             Held::No => Holder::Nobody,
             Held::ByDead => Holder::Died,
-            Held::By(tid) if tid == os::thread::gettid().as_raw_nonzero().get().cast_unsigned() => {
-                Holder::ThisThread
-            }
+            Held::By(_) if self.is_own() => Holder::ThisThread,
             Held::By(tid) => Holder::Thread { pid: process_of(tid), tid },
         }
     }

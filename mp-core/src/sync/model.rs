@@ -178,6 +178,15 @@ impl RobustMutex {
     pub(crate) fn is_held_here(&self) -> bool {
         false
     }
+
+    pub(crate) fn is_own(&self) -> bool {
+        // As in `held`.
+        if std::thread::panicking() {
+            return false;
+        }
+        let me = thread::current().id();
+        kernel(|state| state.mutexes.get(&self.id()).is_some_and(|mutex| mutex.owner == Some(me)))
+    }
 }
 
 pub(crate) mod futex {

@@ -65,7 +65,9 @@ fn what_is_free_is_taken_and_released_without_a_system_call() {
             drop(rwlock.read().unwrap());
             // musl tells the kernel where a thread's locks are when it takes the first one; glibc at its begin.
             drop(lock.lock().unwrap());
-            // A process asks once who it is.
+            // A thread asks once who it is.
+            drop(rlock.lock().unwrap());
+            // So does a process.
             semaphore.release().unwrap();
             drop(semaphore.permit().unwrap());
             semaphore.acquire().unwrap();

@@ -179,3 +179,23 @@ fn dead_owners_of_values_are_reported_with_the_values_as_they_left_them() {
     assert_eq!(*array.lock().unwrap_err().recover().unwrap(), [7, 7, 0, 0]);
     assert_eq!((*value.lock().unwrap(), array.lock().unwrap().len()), (7, 4));
 }
+
+/// `get` and `set` are owners, too: were they not told, nobody would be.
+#[test]
+fn a_death_is_told_to_who_gets_or_sets_a_value() {
+    test_init!();
+    let die_changing = |value: Value<u64>| {
+        *value.lock().unwrap() = 7;
+        let _guard = value.lock().unwrap();
+        die();
+    };
+    let value = Value::new(1).unwrap();
+    assert!(spawn(die_changing, (value.clone(),)).unwrap().join().is_err());
+    assert!(matches!(value.get(), Err(LockError::OwnerDied(()))));
+    assert_eq!(value.get().unwrap(), 7);
+    assert!(spawn(die_changing, (value.clone(),)).unwrap().join().is_err());
+    assert!(matches!(value.set(3), Err(LockError::OwnerDied(()))));
+    assert_eq!(value.get().unwrap(), 7);
+    value.set(3).unwrap();
+    assert_eq!(value.get().unwrap(), 3);
+}

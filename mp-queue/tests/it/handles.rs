@@ -5,9 +5,15 @@ use std::{
     io::{Read, Write},
     os::fd::{AsRawFd, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
-use mp_core::{Process, kill_points::close_streams, spawn, test_init, transfer::Fd};
+use mp_core::{
+    Process, StartMethod,
+    kill_points::{Point, arm, close_streams},
+    spawn, test_init,
+    transfer::Fd,
+};
 use mp_queue::{GetError, PutError, Queue};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +54,30 @@ fn nothing_of_a_queue_is_a_standard_stream() {
         (),
     );
     assert_eq!(child.unwrap().join().unwrap(), (true, true));
+}
+
+/// What producers that died have sent ahead of their messages fills the lane, and no message comes that one could find it by.
+#[test]
+fn handles_of_producers_that_died_keep_nobody_out() {
+    /// More than the lane has room for, by the default of the kernel's buffers.
+    const DEAD: usize = 400;
+    test_init!();
+    let queue = Queue::<Fd<File>>::new().unwrap();
+    let null = || Fd(File::open("/dev/null").unwrap());
+    let die = |queue: Queue<Fd<File>>| {
+        arm(Point::HandlesSent, 1);
+        let _ = queue.put_timeout(&Fd(File::open("/dev/null").unwrap()), Duration::from_secs(60));
+    };
+    let process = || Process::new().start_method(StartMethod::ForkServer);
+    for _ in 0..DEAD {
+        assert!(process().spawn(die, (queue.clone(),)).unwrap().join().is_err());
+    }
+    queue.put_timeout(&null(), Duration::from_secs(60)).unwrap();
+    queue.put_timeout(&null(), Duration::from_secs(60)).unwrap();
+    assert_eq!(queue.len(), 2);
+    for _ in 0..2 {
+        assert!(queue.get().unwrap().metadata().is_ok());
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::process::own_tid;
 use crate::sys::outcome::{Acquired, Held, Refused};
 
 /// What a lost wake costs at most.
@@ -95,6 +96,9 @@ impl RobustMutex {
         loop {
             match self.lock_for(deadline.map_or(SLICE, |deadline| left(deadline).min(SLICE))) {
                 Err(Refused::Busy) if deadline.is_none_or(|deadline| !left(deadline).is_zero()) => {}
+                // glibc still has noted for the kernel that this thread is at the mutex. Were the thread to die with that, the kernel
+                // would mark whatever lies there then, if it is the thread's id; a try takes the note away.
+                Err(Refused::Busy) => return self.try_lock(),
                 outcome => return outcome,
             }
         }
@@ -131,6 +135,12 @@ impl RobustMutex {
     pub(crate) fn unlock(&self) {
         // SAFETY: as for `try_lock`.
         unsafe { libc::pthread_mutex_unlock(self.0.get()) };
+    }
+
+    /// Whether the calling thread has it, without taking it.
+    #[inline]
+    pub(crate) fn is_own(&self) -> bool {
+        self.held() == Held::By(own_tid())
     }
 
     /// Whether a thread of this process has it, as far as this process can see.
@@ -221,6 +231,32 @@ mod tests {
     fn is_asleep(tid: i32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap();
         stat.contains(") S ")
+    }
+
+    /// Where this thread is, as the kernel would find it.
+    fn noted() -> usize {
+        let (mut head, mut len) = (std::ptr::null_mut::<[usize; 3]>(), 0_usize);
+        // SAFETY: the call writes a pointer and a length, both live; what the pointer leads to is libc's and this thread's own.
+        unsafe {
+            assert_eq!(libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len), 0);
+            assert_eq!(len, size_of::<[usize; 3]>());
+            // First the list, then the distance of the words, then where the thread is.
+            (*head)[2]
+        }
+    }
+
+    #[test]
+    fn who_has_waited_in_vain_leaves_no_note_for_the_kernel() {
+        let mutex = Arc::new(RobustMutex(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER)));
+        mutex.init_zeroed().unwrap();
+        mutex.try_lock().unwrap();
+        let waits = Arc::clone(&mutex);
+        let wait =
+            move || (waits.lock(Some(Instant::now() + Duration::from_millis(1))), noted(), waits.is_own());
+        assert_eq!(thread::spawn(wait).join().unwrap(), (Err(Refused::Busy), 0, false));
+        assert!(mutex.is_own());
+        mutex.unlock();
+        assert!(!mutex.is_own());
     }
 
     /// As after a kill between the two steps of a release, when another one has taken the mutex in between.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::{
+    cell::Cell,
     ffi::{CStr, OsStr},
     io,
     mem::MaybeUninit,
@@ -20,6 +21,7 @@ use crate::kill_points::Refusal;
 use rustix::{
     io::fcntl_dupfd_cloexec,
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap},
+    thread::gettid,
 };
 
 /// The calling process's id, for those who ask at each step whether they are still in the process that they began in.
@@ -52,6 +54,21 @@ fn ask_own_pid(page: &AtomicPtr<AtomicU32>) -> u32 {
         page.store(pid, Ordering::Relaxed);
     }
     pid
+}
+
+/// The calling thread's id, which the kernel is asked for once in each thread, and in each fork again.
+#[inline]
+pub(crate) fn own_tid() -> u32 {
+    thread_local! {
+        static KNOWN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    }
+    let pid = own_pid();
+    let (of, mut tid) = KNOWN.get();
+    if of != pid {
+        tid = gettid().as_raw_nonzero().get().cast_unsigned();
+        KNOWN.set((pid, tid));
+    }
+    tid
 }
 
 fn map_cleared_by_forks() -> Option<*mut AtomicU32> {

@@ -30,6 +30,10 @@ pub(crate) mod mutex {
         pub(crate) fn is_held_here(&self) -> bool {
             false
         }
+
+        pub(crate) fn is_own(&self) -> bool {
+            false
+        }
     }
 
     /// In place of what the benchmarks measure locks against.
