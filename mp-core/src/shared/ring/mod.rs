@@ -231,6 +231,9 @@ impl Ring {
 
     /// Runs `look` with what the last one who got something signed, while nobody else gets anything.
     ///
+    /// May be called while something is put, as by `deliver` of [`Ring::put`]: the producers' gate is taken before the consumers',
+    /// never the other way round.
+    ///
     /// # Errors
     /// [`GetError::Empty`] if the consumers' gate could not be had so soon; [`GetError::Corrupt`] if the shared memory was
     /// overwritten.

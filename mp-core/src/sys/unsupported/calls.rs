@@ -91,6 +91,7 @@ pub mod io {
         pub const NFILE: Self = Self(23);
         pub const FBIG: Self = Self(27);
         pub const NOMEM: Self = Self(12);
+        pub const TOOMANYREFS: Self = Self(109);
         pub const SRCH: Self = Self(3);
 
         pub fn raw_os_error(self) -> i32 {
