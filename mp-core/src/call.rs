@@ -62,7 +62,8 @@ pub trait Function<Args>: sealed::Sealed<Args> + Captureless {
     message = "a function for another process must capture nothing, not even by `move`",
     label = "this captures something",
     note = "what it needs, pass to it as an argument, as in `spawn(f, (a, b))`",
-    note = "what all tasks of a pool's call need is its context: `pool.call().context(&a)?.map(f, items)`, with `f: fn(&A, Item)`"
+    note = "what all tasks of a pool's call need is its context: `pool.call().context(&a)?.map(f, items)`, with `fn f(a: &A, item: Item)`",
+    note = "a function that takes such a one takes it as `f: impl Fn(A) -> B + Copy + 'static`"
 )]
 pub trait Captureless: Copy + 'static {}
 

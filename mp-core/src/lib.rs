@@ -25,7 +25,7 @@
 //!
 //! # What can be started
 //!
-//! A function, or a closure that captures nothing (one that does is a compile error), with up to eight arguments as a
+//! A function, or a closure that captures nothing (one that does is an error when the program is built, though not yet under `cargo check`), with up to eight arguments as a
 //! tuple. Arguments and result are any serde values, of any size; files, sockets and other descriptors travel in
 //! [`transfer::Fd`], and the handles of the sister crates (queues, locks, connections) as they are.
 //!
@@ -91,7 +91,9 @@
 //! | [`detached`](Process::detached) | lets it run | it runs on |
 //!
 //! "Killed" is done by the kernel, at once, and goes down the whole tree. A normal end is a return from `main`, a
-//! `std::process::exit`, or the end of a child's function; it also waits for threads of [`spawn_thread`].
+//! `std::process::exit`, or the end of a child's function; it also waits for threads of [`spawn_thread`]. In a program of tests
+//! ([`test_init!`]) an ordinary child is waited for during two seconds, and then ended as a daemon is: the test that was to join it may
+//! have failed.
 //!
 //! ```
 //! # mp_core::test_init!();

@@ -33,7 +33,7 @@ use crate::{
         },
         time::Timespec,
     },
-    start, sys, threads,
+    role, start, sys, threads,
     wire::Identity,
 };
 
@@ -341,7 +341,8 @@ pub(crate) fn running() -> Vec<Arc<Entry>> {
 }
 
 /// What a normal end of the process owes its threads and children: daemons are told to end, all but the detached are
-/// waited for, and not in silence: the program may have forgotten what they wait for.
+/// waited for, and not in silence: the program may have forgotten what they wait for. So does a test that has failed, and
+/// nobody would see which: what tests leave behind is told to end, too.
 pub(crate) extern "C" fn end_children() {
     /// How long a daemon may take to follow SIGTERM before it is killed.
     const GRACE: Duration = Duration::from_secs(5);
@@ -352,7 +353,7 @@ pub(crate) extern "C" fn end_children() {
         return;
     }
     threads::wait_for_all();
-    let (daemons, others): (Vec<_>, Vec<_>) = running()
+    let (mut daemons, others): (Vec<_>, Vec<_>) = running()
         .into_iter()
         .filter(|entry| entry.kind != Kind::Detached)
         .partition(|entry| entry.kind == Kind::Daemon);
@@ -361,14 +362,22 @@ pub(crate) extern "C" fn end_children() {
     }
     // Not asked for the time if nobody needs it.
     let silent = (!others.is_empty()).then(|| Instant::now() + SILENT);
-    for entry in &others {
+    for entry in others {
         if let Ok(None) = entry.wait(silent) {
-            let this = current_process();
-            sys::process::say(&format!(
-                "[{} {}] is at its end and waits for {} (pid {}): terminate it before, or make it a daemon, if nobody is to wait\n",
-                this.name, this.pid, entry.name, entry.pid
-            ));
-            let _ = entry.wait(None);
+            let (this, child) = (current_process(), format!("{} (pid {})", entry.name, entry.pid));
+            let at_its_end = format!("[{} {}] is at its end and", this.name, this.pid);
+            if role::is_test_program() {
+                sys::process::say(&format!(
+                    "{at_its_end} terminates {child}: a test has not joined it, perhaps since it failed\n"
+                ));
+                let _ = entry.signal(Signal::TERM);
+                daemons.push(entry);
+            } else {
+                sys::process::say(&format!(
+                    "{at_its_end} waits for {child}: terminate it before, or make it a daemon, if nobody is to wait\n"
+                ));
+                let _ = entry.wait(None);
+            }
         }
     }
     let deadline = (!daemons.is_empty()).then(|| Instant::now() + GRACE);

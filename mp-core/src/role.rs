@@ -23,8 +23,8 @@ use crate::{
 const VARIABLE: &str = "MP_CORE_ROLE";
 /// Of the variable and of the frames.
 const VERSION: &str = "1";
-/// Whether `init` was called.
-static READY: OnceLock<()> = OnceLock::new();
+/// Set when `init` was called: whether this is a program of tests.
+static READY: OnceLock<bool> = OnceLock::new();
 /// A test of this program that begins with `test_init!`.
 static TEST: Mutex<Option<String>> = Mutex::new(None);
 /// Who this process is, if it is a child.
@@ -53,12 +53,12 @@ static IDENTITY: OnceLock<Identity> = OnceLock::new();
 /// }
 /// ```
 pub fn init() {
-    enter(None);
+    enter(None, false);
 }
 
 #[doc(hidden)]
 pub fn init_test() {
-    enter(thread::current().name().filter(|name| *name != "main").map(str::to_owned));
+    enter(thread::current().name().filter(|name| *name != "main").map(str::to_owned), true);
 }
 
 /// Turns a child process into what it was started for; the first line of each test that starts processes.
@@ -79,7 +79,7 @@ macro_rules! test_init {
     };
 }
 
-fn enter(test: Option<String>) {
+fn enter(test: Option<String>, is_test: bool) {
     if let Some(role) = std::env::var_os(VARIABLE) {
         become_child(&role);
     }
@@ -89,14 +89,15 @@ fn enter(test: Option<String>) {
         None if !reaper::on_main_thread() => return,
         None => {}
     }
-    make_ready();
+    make_ready(is_test);
 }
 
 /// Has this process able to start others, and end as it should.
-pub(crate) fn make_ready() {
+pub(crate) fn make_ready(is_test: bool) {
     READY.get_or_init(|| {
         reexec::remember_path();
         sys::process::at_exit(reaper::end_children);
+        is_test
     });
     sys::process::own_hooks();
 }
@@ -106,7 +107,12 @@ pub(crate) fn take_up(identity: Identity, test: Option<String>) {
     set_start_method(identity.children);
     let _ = IDENTITY.set(identity);
     *TEST.lock() = test;
-    make_ready();
+    make_ready(false);
+}
+
+/// Whether this process runs tests, and is none of their children.
+pub(crate) fn is_test_program() -> bool {
+    READY.get() == Some(&true)
 }
 
 /// What the start of a child needs to know about this process; `None` before `init`.

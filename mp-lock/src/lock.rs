@@ -41,6 +41,9 @@ pub struct Lock(pub(crate) Slot<Gate>);
 #[non_exhaustive]
 pub enum LockError<G> {
     /// The owner died while it held the lock; the guard is here, see [`LockError::recover`].
+    ///
+    /// That is told once, to whoever gets the lock next, unlike std's poisoning: mend what it protects, or say to the others that it is
+    /// broken, while the guard is held. To drop the error is to accept what was left.
     #[error("the lock's previous owner died while it held it: what it protects may be half changed")]
     OwnerDied(G),
     /// Somebody holds it, for a try perhaps the calling thread itself: at once for a try, else when the time-out had passed.

@@ -77,7 +77,8 @@ impl<T> Sender<T> {
     /// ```
     ///
     /// # Errors
-    /// [`SendError::Disconnected`] if the other end is gone (a death by signal is noticed within some milliseconds);
+    /// [`SendError::Disconnected`] if the other end is gone (a process that has ended with it, by a signal or by
+    /// `exit`, is noticed within some milliseconds: until then messages go into the void);
     /// else see [`SendError`]. Nothing was sent then.
     pub fn send<Q>(&self, value: &Q) -> Result<(), SendError>
     where

@@ -99,7 +99,9 @@ pub struct PutManyError {
 #[non_exhaustive]
 pub enum JoinError {
     /// Processes died between getting messages and saying that they are done.
-    #[error("{tasks} tasks of the queue were lost with the processes that had got them")]
+    #[error(
+        "the queue's tasks are not all done: {tasks} of them went with processes that died before they said `task_done`"
+    )]
     Lost {
         /// How many messages that were.
         tasks: u64,

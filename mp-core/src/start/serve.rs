@@ -74,7 +74,7 @@ fn set_up(test: bool, fds: Vec<OwnedFd>) -> Result<Note, String> {
     fork::can_fork()?;
     // What each copy would otherwise do for itself: every page that it touches first is a fault of its own.
     let _ = (Fingerprint::own(), image::is_main_program());
-    role::make_ready();
+    role::make_ready(false);
     let parcel = transfer::encode(&()).map_err(|error| error.to_string())?;
     let _ = catch_panic(|| transfer::decode::<()>(&parcel.bytes, Vec::new()));
     Ok(noted)

@@ -280,20 +280,32 @@ fn an_end_that_waits_for_a_child_says_for_which() {
     let output = program("programs::an_end_that_waits_for_a_child_says_for_which", |command| {
         let (said, saying) = std::io::pipe().unwrap();
         command.stderr(saying);
-        // The child ends when it was named.
+        // The child's child ends when it was named.
         watcher = Some(thread::spawn(move || {
             let line =
                 BufReader::new(said).lines().map_while(Result::ok).find(|line| line.contains("waits for"))?;
-            let (_, pid) = line.split_once("waits for Process-1 (pid ")?;
+            let (_, pid) = line.split_once("waits for Process-1:1 (pid ")?;
             let (pid, _) = pid.split_once(')')?;
             kill_process(Pid::from_raw(pid.parse().ok()?)?, Signal::KILL).ok()
         }));
     });
     let Some(output) = output else {
         test_init!();
-        drop(spawn(thread::park, ()).unwrap());
-        return;
+        return spawn(|| drop(spawn(thread::park, ()).unwrap()), ()).unwrap().join().unwrap();
     };
     assert!(output.status.success());
     assert_eq!(watcher.unwrap().join().unwrap(), Some(()));
+}
+
+#[test]
+fn a_test_that_fails_leaves_no_child_that_its_program_waits_for() {
+    let output = program("programs::a_test_that_fails_leaves_no_child_that_its_program_waits_for", |_| ());
+    let Some(output) = output else {
+        test_init!();
+        let child = spawn(thread::park, ()).unwrap();
+        panic!("before {child:?} was joined");
+    };
+    assert_eq!(output.status.code(), Some(101));
+    let said = text(&output.stderr);
+    assert!(said.contains("is at its end and terminates Process-1 (pid "), "{said}");
 }

@@ -69,6 +69,19 @@ impl Pool {
     /// # Ok::<(), Error>(())
     /// ```
     ///
+    /// A function that takes one to hand it on asks for `Copy + 'static`, which whatever captures nothing is.
+    ///
+    /// ```
+    /// # mp_pool::test_init!();
+    /// # use mp_pool::{Error, Pool};
+    /// fn sum(pool: &Pool, f: impl Fn(u32) -> u32 + Copy + 'static) -> Result<u32, Error> {
+    ///     Ok(pool.map(f, 0..10)?.into_iter().sum())
+    /// }
+    ///
+    /// assert_eq!(sum(&Pool::with_workers(2)?, |x| 2 * x)?, 90);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// Arguments are owned, in the function and in the call: `String`, not `&str`.
     ///
     /// ```
