@@ -5,6 +5,7 @@
 mod barrier;
 mod condition;
 mod event;
+mod frozen;
 mod lock;
 mod memory;
 #[cfg(all(test, mp_loom))]
@@ -18,6 +19,7 @@ mod value;
 pub use barrier::{Barrier, BarrierError, NewBarrierError};
 pub use condition::Condition;
 pub use event::Event;
+pub use frozen::Frozen;
 pub use lock::{Lock, LockError, LockGuard};
 pub use memory::{MemoryError, SharedMemory};
 pub use mp_core::shared::{Atomic, GateError, Holder, RegionError};

@@ -5,6 +5,7 @@
 
 mod claims;
 mod deaths;
+mod frozen;
 mod hostile;
 mod memory;
 mod owners;
