@@ -92,8 +92,8 @@
 //!
 //! "Killed" is done by the kernel, at once, and goes down the whole tree. A normal end is a return from `main`, a
 //! `std::process::exit`, or the end of a child's function; it also waits for threads of [`spawn_thread`]. In a program of tests
-//! ([`test_init!`]) an ordinary child is waited for during two seconds, and then ended as a daemon is: the test that was to join it may
-//! have failed.
+//! ([`test_init!`]) both are waited for during two seconds only, and then an ordinary child is ended as a daemon is: the test that was to
+//! join it may have failed.
 //!
 //! ```
 //! # mp_core::test_init!();

@@ -342,17 +342,31 @@ pub(crate) fn running() -> Vec<Arc<Entry>> {
 
 /// What a normal end of the process owes its threads and children: daemons are told to end, all but the detached are
 /// waited for, and not in silence: the program may have forgotten what they wait for. So does a test that has failed, and
-/// nobody would see which: what tests leave behind is told to end, too.
+/// nobody would see which: what tests leave behind is told to end, too, or is not waited for.
 pub(crate) extern "C" fn end_children() {
     /// How long a daemon may take to follow SIGTERM before it is killed.
     const GRACE: Duration = Duration::from_secs(5);
-    /// How long a child is waited for before that is said.
+    /// How long anybody is waited for before that is said.
     const SILENT: Duration = Duration::from_secs(2);
+    let say = |what: &str| {
+        let this = current_process();
+        sys::process::say(&format!("[{} {}] is at its end and {what}\n", this.name, this.pid));
+    };
     if !sys::process::is_original() {
         // A fork of the program's own making: none of these are its children.
         return;
     }
-    threads::wait_for_all();
+    let (silent, is_test) = (Some(Instant::now() + SILENT), role::is_test_program());
+    if !threads::wait_for_all(silent) {
+        if is_test {
+            say(
+                "leaves threads of `spawn_thread` behind: a test has not joined them, perhaps since it failed",
+            );
+        } else {
+            say("waits for threads of `spawn_thread`");
+            threads::wait_for_all(None);
+        }
+    }
     let (mut daemons, others): (Vec<_>, Vec<_>) = running()
         .into_iter()
         .filter(|entry| entry.kind != Kind::Detached)
@@ -360,26 +374,22 @@ pub(crate) extern "C" fn end_children() {
     for entry in &daemons {
         let _ = entry.signal(Signal::TERM);
     }
-    // Not asked for the time if nobody needs it.
-    let silent = (!others.is_empty()).then(|| Instant::now() + SILENT);
     for entry in others {
         if let Ok(None) = entry.wait(silent) {
-            let (this, child) = (current_process(), format!("{} (pid {})", entry.name, entry.pid));
-            let at_its_end = format!("[{} {}] is at its end and", this.name, this.pid);
-            if role::is_test_program() {
-                sys::process::say(&format!(
-                    "{at_its_end} terminates {child}: a test has not joined it, perhaps since it failed\n"
-                ));
+            let child = format!("{} (pid {})", entry.name, entry.pid);
+            if is_test {
+                say(&format!("terminates {child}: a test has not joined it, perhaps since it failed"));
                 let _ = entry.signal(Signal::TERM);
                 daemons.push(entry);
             } else {
-                sys::process::say(&format!(
-                    "{at_its_end} waits for {child}: terminate it before, or make it a daemon, if nobody is to wait\n"
+                say(&format!(
+                    "waits for {child}: terminate it before, or make it a daemon, if nobody is to wait"
                 ));
                 let _ = entry.wait(None);
             }
         }
     }
+    // Not asked for the time if nobody needs it.
     let deadline = (!daemons.is_empty()).then(|| Instant::now() + GRACE);
     for entry in &daemons {
         if let Ok(None) = entry.wait(deadline) {

@@ -3,7 +3,7 @@
 //! A thread of Rust ends with its process, whatever it is doing. Python's (non-daemon) threads do not: the interpreter
 //! waits for them. [`spawn_thread`] is for work that must be finished before a child process, or the program, ends.
 
-use std::{cell::Cell, io, thread::JoinHandle};
+use std::{cell::Cell, io, thread::JoinHandle, time::Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -63,10 +63,17 @@ where
     })
 }
 
-/// Waits until no such thread (other than the calling one) runs.
-pub(crate) fn wait_for_all() {
+/// Waits until no such thread (other than the calling one) runs, at most until `deadline`; whether that is so.
+pub(crate) fn wait_for_all(deadline: Option<Instant>) -> bool {
     let mut running = RUNNING.lock();
     while *running > INSIDE.get() {
-        ENDED.wait(&mut running);
+        match deadline {
+            None => ENDED.wait(&mut running),
+            Some(deadline) if ENDED.wait_until(&mut running, deadline).timed_out() => {
+                return *running <= INSIDE.get();
+            }
+            Some(_) => {}
+        }
     }
+    true
 }

@@ -128,7 +128,7 @@ impl Payload {
         match self {
             Self::Inline(bytes) => Ok((Bytes::Own(bytes), fds)),
             Self::Memory(len) => {
-                let bytes = contents(fds.pop())?;
+                let bytes = contents(&fds.pop().ok_or(io::ErrorKind::InvalidData)?)?;
                 if bytes.len() as u64 == len {
                     Ok((bytes, fds))
                 } else {
@@ -165,9 +165,8 @@ pub(crate) fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(memory.into())
 }
 
-pub(crate) fn contents(memory: Option<OwnedFd>) -> io::Result<Bytes> {
-    let memory = memory.ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Bytes::Mapped(Sealed::new(&memory)?))
+pub(crate) fn contents(memory: &OwnedFd) -> io::Result<Bytes> {
+    Ok(Bytes::Mapped(Sealed::new(memory)?))
 }
 
 /// What one look at the wire brought.
@@ -235,7 +234,7 @@ impl Wire {
         let Some(mut fds) = fds::recv_up_to(len, &self.0, &mut bytes, flags)? else { return Ok(Heard::End) };
         let bytes = match bytes.split_first() {
             Some((0, frame)) => frame,
-            Some((1, [])) => &*contents(fds.pop())?,
+            Some((1, [])) => &*contents(&fds.pop().ok_or(io::ErrorKind::InvalidData)?)?,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         let frame =

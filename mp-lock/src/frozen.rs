@@ -46,17 +46,24 @@ struct Memory {
 
 impl Memory {
     fn open(constant: Constant) -> io::Result<Arc<Self>> {
-        let mapped = Box::new(constant.try_clone()?.read()?);
+        let mapped = Box::new(constant.read()?);
         Ok(Arc::new(Self { constant, mapped }))
     }
 }
 
 impl<T: Pod> Frozen<T> {
-    /// Copies the values, once and for all.
+    /// Where a mapping begins, and how many values bytes are.
+    const FITS: () = assert!(
+        size_of::<T>() > 0 && align_of::<T>() <= 4096,
+        "frozen values have a size, and an alignment of a page at most"
+    );
+
+    /// Copies the values, once and for all. Values of no size, or with an alignment of more than 4096, do not compile.
     ///
     /// # Errors
     /// [`RegionError`] if there is no shared memory.
     pub fn new(values: &[T]) -> Result<Self, RegionError> {
+        let () = Self::FITS;
         let bytes = bytemuck::cast_slice(values);
         let memory = Constant::new(bytes).and_then(Memory::open).map_err(|cause| match cause.kind() {
             ErrorKind::Unsupported => RegionError::Unsupported,
@@ -95,6 +102,7 @@ impl<T> Serialize for Frozen<T> {
 
 impl<'de, T: Pod> Deserialize<'de> for Frozen<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let () = Self::FITS;
         let memory = Memory::open(Constant::deserialize(deserializer)?).map_err(D::Error::custom)?;
         if !memory.mapped.is_empty() && bytemuck::try_cast_slice::<u8, T>(&memory.mapped).is_err() {
             return Err(D::Error::custom("frozen values have another size than those that are expected"));

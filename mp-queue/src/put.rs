@@ -313,12 +313,13 @@ impl<T> Queue<T> {
     }
 
     /// Throws away what lies on the lane of an empty queue, left by producers that died before their commit: nobody who gets a
-    /// message comes across it, for with a full lane there will be none with handles. Whether there was anything.
+    /// message comes across it, for with a full lane there will be none with handles. Whether there was anything. While there are
+    /// messages, it is not known whose handles these are.
     ///
     /// The caller holds the producers' gate, so that no packet is on its way.
     fn sweep(&self) -> bool {
         let sweep = |_| self.ring.is_empty() && self.lane.clear();
-        self.ring.with_last_taken(Entry::Soon, sweep).unwrap_or(false)
+        self.ring.is_empty() && self.ring.with_last_taken(Entry::Soon, sweep).unwrap_or(false)
     }
 
     /// Puts all of `batch`, counts in `put`, and leaves it empty.

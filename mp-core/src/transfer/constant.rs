@@ -1,6 +1,6 @@
 //! Bytes that many processes get, written once.
 
-use std::io;
+use std::{io, ops::Deref};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +43,7 @@ impl Constant {
     ///
     /// # Errors
     /// There is no address space, or a peer has sent something else.
-    pub fn read(self) -> io::Result<impl std::ops::Deref<Target = [u8]>> {
-        match self.0 {
-            None => Ok(Bytes::Own(Vec::new())),
-            Some(memory) => contents(Some(memory.0)),
-        }
+    pub fn read(&self) -> io::Result<impl Deref<Target = [u8]> + use<>> {
+        self.0.as_ref().map_or(Ok(Bytes::Own(Vec::new())), |memory| contents(&memory.0))
     }
 }

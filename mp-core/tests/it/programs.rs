@@ -309,3 +309,21 @@ fn a_test_that_fails_leaves_no_child_that_its_program_waits_for() {
     let said = text(&output.stderr);
     assert!(said.contains("is at its end and terminates Process-1 (pid "), "{said}");
 }
+
+#[test]
+fn a_test_that_fails_leaves_no_thread_that_its_program_waits_for() {
+    let output = program("programs::a_test_that_fails_leaves_no_thread_that_its_program_waits_for", |_| ());
+    let Some(output) = output else {
+        test_init!();
+        let thread = mp_core::spawn_thread(|| {
+            loop {
+                thread::park()
+            }
+        })
+        .unwrap();
+        panic!("before {thread:?} was joined");
+    };
+    assert_eq!(output.status.code(), Some(101));
+    let said = text(&output.stderr);
+    assert!(said.contains("is at its end and leaves threads of `spawn_thread` behind"), "{said}");
+}

@@ -137,8 +137,8 @@ fn those_that_wait_cost_no_time() {
         spawn(|barrier: Barrier| assert!(barrier.wait().is_ok()), (barrier.clone(),)).unwrap(),
         spawn(acquire, (semaphore.clone(),)).unwrap(),
     ];
-    // Those that wait for a lock look ten times a second whether a wake was lost, those that wait behind the first one for the same
-    // semaphore, whether that one was stopped.
+    // Those that wait for a lock look now and then whether a wake was lost, those that wait behind the first one for the same
+    // semaphore, ten times a second, whether that one was stopped.
     let crowd = [(); 4].map(|()| spawn(acquire, (crowded.clone(),)).unwrap());
     let lookers = [
         spawn(|lock: Lock| drop(lock.lock().unwrap()), (lock.clone(),)).unwrap(),

@@ -7,6 +7,8 @@ use mp_core::{
     transfer::{decode, encode},
 };
 use mp_lock::{Barrier, Frozen};
+use mp_queue::Queue;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 #[test]
 fn all_read_at_once_what_nobody_copies() {
@@ -63,4 +65,21 @@ fn whoever_has_the_descriptor_cannot_write() {
     let sent = encode(&Frozen::new(&[1_u8; 9]).unwrap()).unwrap();
     let fd = sent.handles.into_iter().next().unwrap().into_fd().unwrap();
     assert!(std::fs::File::from(fd).write_all(b"x").is_err());
+}
+
+#[test]
+fn one_free_descriptor_is_enough_to_get_one() {
+    test_init!();
+    let queue = Queue::new().unwrap();
+    queue.put(&Frozen::new(&[7_u32]).unwrap()).unwrap();
+    let get_scarcely = |queue: Queue<Frozen<u32>>| {
+        let limit = Rlimit { current: Some(64), maximum: Some(64) };
+        setrlimit(Resource::Nofile, limit).unwrap();
+        let mut all: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+        drop(all.pop());
+        let got = queue.get().unwrap();
+        drop(all);
+        got[0]
+    };
+    assert_eq!(spawn(get_scarcely, (queue,)).unwrap().join().unwrap(), 7);
 }

@@ -199,3 +199,32 @@ fn a_death_is_told_to_who_gets_or_sets_a_value() {
     value.set(3).unwrap();
     assert_eq!(value.get().unwrap(), 3);
 }
+
+/// The kernel wakes those that sleep in their order; who looks for itself in between must not fall behind for ever.
+#[test]
+fn nobody_starves_where_the_queue_takes_longer_than_a_look() {
+    const MEMBERS: usize = 10;
+    const TURNS: u64 = 12;
+    test_init!();
+    let lock = Lock::new().unwrap();
+    let turns = RawArray::<AtomicU64>::zeroed(MEMBERS).unwrap();
+    let total = || turns.iter().map(|turns| turns.load(Relaxed)).sum::<u64>();
+    std::thread::scope(|scope| {
+        for member in 0..MEMBERS {
+            let (lock, own) = (lock.clone(), &turns[member]);
+            scope.spawn(move || {
+                while total() < TURNS * MEMBERS as u64 {
+                    {
+                        let _guard = lock.lock().unwrap();
+                        own.fetch_add(1, Relaxed);
+                        std::thread::sleep(Duration::from_millis(25));
+                    }
+                    // The next one is awake before this one comes again.
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+    });
+    let turns: Vec<u64> = turns.iter().map(|turns| turns.load(Relaxed)).collect();
+    assert!(turns.iter().all(|turns| *turns >= TURNS / 2), "{turns:?}");
+}

@@ -3,11 +3,14 @@
 //! libc's own, because a thread has one list of robust locks and libc owns it. Error-checking kind: a second lock by
 //! the same thread is an error instead of a deadlock, at no cost on the fast path.
 //!
-//! Nobody sleeps over it for longer than [`SLICE`] at once, since a wake of libc's can be lost with a process that is killed.
+//! Nobody sleeps over it for ever, since a wake of libc's can be lost with a process that is killed.
 //! Freeing the mutex and waking its first waiter are two steps, and between them another one may take it, who sees nobody
 //! waiting. If the one that frees it is killed between the two, or the waiter that was woken before it has marked the
 //! mutex again, then the kernel, which wakes another waiter only where it finds the mutex free, wakes nobody; and neither does the
 //! one that has it, when it frees it. Other waiters would sleep beside a free mutex, until somebody else waits for it.
+//!
+//! Who looks for itself loses its place among those that sleep, which are woken in their order. So it looks after [`SLICE`], and
+//! then whenever it has waited twice as long: it keeps its place for longer than all before it take.
 #![allow(unsafe_code)]
 
 use std::{
@@ -21,8 +24,10 @@ use std::{
 use super::process::own_tid;
 use crate::sys::outcome::{Acquired, Held, Refused};
 
-/// What a lost wake costs at most.
+/// How long the first sleep is. A lost wake costs as much, or as long again as its waiter has waited.
 const SLICE: Duration = Duration::from_millis(100);
+/// No sleep is longer.
+const LONGEST: Duration = Duration::from_secs(10);
 
 #[repr(transparent)]
 pub(crate) struct RobustMutex(UnsafeCell<libc::pthread_mutex_t>);
@@ -93,9 +98,12 @@ impl RobustMutex {
     /// Waits until `deadline` (`None`: for ever), never less.
     pub(crate) fn lock(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        let mut slice = SLICE;
         loop {
-            match self.lock_for(deadline.map_or(SLICE, |deadline| left(deadline).min(SLICE))) {
-                Err(Refused::Busy) if deadline.is_none_or(|deadline| !left(deadline).is_zero()) => {}
+            match self.lock_for(deadline.map_or(slice, |deadline| left(deadline).min(slice))) {
+                Err(Refused::Busy) if deadline.is_none_or(|deadline| !left(deadline).is_zero()) => {
+                    slice = (2 * slice).min(LONGEST);
+                }
                 // glibc still has noted for the kernel that this thread is at the mutex. Were the thread to die with that, the kernel
                 // would mark whatever lies there then, if it is the thread's id; a try takes the note away.
                 Err(Refused::Busy) => return self.try_lock(),
