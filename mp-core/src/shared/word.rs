@@ -4,7 +4,7 @@
 //! changes the word *and* wakes, so no death can fall between the two. At most one process or thread sleeps on the word:
 //! the one that holds the *right to sleep*, a gate. All others wait for that right, so that the death of a sleeper, or of
 //! one that was just woken, promotes the next, who then looks for itself. The right is held for as long as its owner
-//! waits, also when that owner is stopped (SIGSTOP); therefore the others wait for it in slices of [`SLICE`] and look for
+//! waits, also when that owner is stopped (SIGSTOP); therefore the others wait for it in slices and look for
 //! themselves after each.
 
 use std::time::{Duration, Instant};
@@ -20,8 +20,11 @@ use crate::{
 };
 
 const SLEEPER: u32 = 1;
-/// How long those that have no right to sleep wait before they look for themselves.
+/// How long those that have no right to sleep wait before they look for themselves, at first.
 const SLICE: Duration = Duration::from_millis(100);
+/// And at most. Each look takes its place among the waiting from one, so that the time between two is to become longer than all before it
+/// take, or it would never have its turn.
+const LONGEST: Duration = Duration::from_secs(1);
 /// About the price of a sleep and a wake: spinning longer than this never pays.
 const SPIN: Duration = Duration::from_micros(20);
 /// How long to wait for one that is on its way to another CPU.
@@ -314,9 +317,11 @@ impl Word {
         deadline: Option<Instant>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<Result<R, TimedOut>, GateError> {
+        let mut slice = SLICE;
         loop {
-            let slice = Instant::now() + SLICE;
-            let until = deadline.map_or(slice, |deadline| deadline.min(slice));
+            let end = Instant::now() + slice;
+            let until = deadline.map_or(end, |deadline| deadline.min(end));
+            slice = (2 * slice).min(LONGEST);
             match self.right.lock(Some(until)) {
                 Ok(_right) => {
                     kill_point!(RightTaken);

@@ -138,7 +138,7 @@ fn those_that_wait_cost_no_time() {
         spawn(acquire, (semaphore.clone(),)).unwrap(),
     ];
     // Those that wait for a lock look now and then whether a wake was lost, those that wait behind the first one for the same
-    // semaphore, ten times a second, whether that one was stopped.
+    // semaphore, whether that one was stopped.
     let crowd = [(); 4].map(|()| spawn(acquire, (crowded.clone(),)).unwrap());
     let lookers = [
         spawn(|lock: Lock| drop(lock.lock().unwrap()), (lock.clone(),)).unwrap(),

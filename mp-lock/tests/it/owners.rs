@@ -201,30 +201,39 @@ fn a_death_is_told_to_who_gets_or_sets_a_value() {
 }
 
 /// The kernel wakes those that sleep in their order; who looks for itself in between must not fall behind for ever.
-#[test]
-fn nobody_starves_where_the_queue_takes_longer_than_a_look() {
+fn nobody_starves<G>(take: impl Fn() -> G + Sync) {
     const MEMBERS: usize = 10;
     const TURNS: u64 = 12;
-    test_init!();
-    let lock = Lock::new().unwrap();
-    let turns = RawArray::<AtomicU64>::zeroed(MEMBERS).unwrap();
+    let turns = [const { AtomicU64::new(0) }; MEMBERS];
     let total = || turns.iter().map(|turns| turns.load(Relaxed)).sum::<u64>();
     std::thread::scope(|scope| {
-        for member in 0..MEMBERS {
-            let (lock, own) = (lock.clone(), &turns[member]);
-            scope.spawn(move || {
+        for own in &turns {
+            scope.spawn(|| {
                 while total() < TURNS * MEMBERS as u64 {
-                    {
-                        let _guard = lock.lock().unwrap();
-                        own.fetch_add(1, Relaxed);
-                        std::thread::sleep(Duration::from_millis(25));
-                    }
+                    let taken = take();
+                    own.fetch_add(1, Relaxed);
+                    std::thread::sleep(Duration::from_millis(25));
+                    drop(taken);
                     // The next one is awake before this one comes again.
                     std::thread::sleep(Duration::from_millis(5));
                 }
             });
         }
     });
-    let turns: Vec<u64> = turns.iter().map(|turns| turns.load(Relaxed)).collect();
+    let turns = turns.map(AtomicU64::into_inner);
     assert!(turns.iter().all(|turns| *turns >= TURNS / 2), "{turns:?}");
+}
+
+#[test]
+fn nobody_starves_before_a_lock() {
+    test_init!();
+    let lock = Lock::new().unwrap();
+    nobody_starves(|| lock.lock().unwrap());
+}
+
+#[test]
+fn nobody_starves_before_a_semaphore() {
+    test_init!();
+    let semaphore = Semaphore::new(1).unwrap();
+    nobody_starves(|| semaphore.permit().unwrap());
 }

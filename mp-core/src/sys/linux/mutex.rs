@@ -10,7 +10,8 @@
 //! one that has it, when it frees it. Other waiters would sleep beside a free mutex, until somebody else waits for it.
 //!
 //! Who looks for itself loses its place among those that sleep, which are woken in their order. So it looks after [`SLICE`], and
-//! then whenever it has waited twice as long: it keeps its place for longer than all before it take.
+//! then whenever it has waited twice as long: it keeps its place for longer than all before it take. Whoever waits for a second or
+//! less sleeps once.
 #![allow(unsafe_code)]
 
 use std::{
@@ -26,6 +27,8 @@ use crate::sys::outcome::{Acquired, Held, Refused};
 
 /// How long the first sleep is. A lost wake costs as much, or as long again as its waiter has waited.
 const SLICE: Duration = Duration::from_millis(100);
+/// A wait of this length is one sleep.
+const SHORT: Duration = Duration::from_secs(1);
 /// No sleep is longer.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -98,7 +101,7 @@ impl RobustMutex {
     /// Waits until `deadline` (`None`: for ever), never less.
     pub(crate) fn lock(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        let mut slice = SLICE;
+        let mut slice = if deadline.is_some_and(|deadline| left(deadline) <= SHORT) { SHORT } else { SLICE };
         loop {
             match self.lock_for(deadline.map_or(slice, |deadline| left(deadline).min(slice))) {
                 Err(Refused::Busy) if deadline.is_none_or(|deadline| !left(deadline).is_zero()) => {
