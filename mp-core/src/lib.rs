@@ -25,8 +25,8 @@
 //!
 //! # What can be started
 //!
-//! A function, or a closure that captures nothing (one that does is an error when the program is built, though not yet under `cargo check`), with up to eight arguments as a
-//! tuple. Arguments and result are any serde values, of any size; files, sockets and other descriptors travel in
+//! A function, or a closure that captures nothing (one that does is an error when the program is built, though not yet under
+//! `cargo check`), with up to eight arguments as a tuple. Arguments and result are any serde values, of any size; files, sockets and other descriptors travel in
 //! [`transfer::Fd`], and the handles of the sister crates (queues, locks, connections) as they are.
 //!
 //! They are owned, at both ends: `String`, not `&str`.

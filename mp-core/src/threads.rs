@@ -66,14 +66,10 @@ where
 /// Waits until no such thread (other than the calling one) runs, at most until `deadline`; whether that is so.
 pub(crate) fn wait_for_all(deadline: Option<Instant>) -> bool {
     let mut running = RUNNING.lock();
-    while *running > INSIDE.get() {
-        match deadline {
-            None => ENDED.wait(&mut running),
-            Some(deadline) if ENDED.wait_until(&mut running, deadline).timed_out() => {
-                return *running <= INSIDE.get();
-            }
-            Some(_) => {}
-        }
+    let others_run = |running: &mut usize| *running > INSIDE.get();
+    match deadline {
+        None => ENDED.wait_while(&mut running, others_run),
+        Some(deadline) => drop(ENDED.wait_while_until(&mut running, others_run, deadline)),
     }
-    true
+    !others_run(&mut running)
 }

@@ -128,7 +128,7 @@ impl Payload {
         match self {
             Self::Inline(bytes) => Ok((Bytes::Own(bytes), fds)),
             Self::Memory(len) => {
-                let bytes = contents(&fds.pop().ok_or(io::ErrorKind::InvalidData)?)?;
+                let bytes = contents(fds.pop().as_ref())?;
                 if bytes.len() as u64 == len {
                     Ok((bytes, fds))
                 } else {
@@ -165,8 +165,8 @@ pub(crate) fn memory_with(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(memory.into())
 }
 
-pub(crate) fn contents(memory: &OwnedFd) -> io::Result<Bytes> {
-    Ok(Bytes::Mapped(Sealed::new(memory)?))
+pub(crate) fn contents(memory: Option<&OwnedFd>) -> io::Result<Bytes> {
+    Ok(Bytes::Mapped(Sealed::new(memory.ok_or(io::ErrorKind::InvalidData)?)?))
 }
 
 /// What one look at the wire brought.
@@ -234,7 +234,7 @@ impl Wire {
         let Some(mut fds) = fds::recv_up_to(len, &self.0, &mut bytes, flags)? else { return Ok(Heard::End) };
         let bytes = match bytes.split_first() {
             Some((0, frame)) => frame,
-            Some((1, [])) => &*contents(&fds.pop().ok_or(io::ErrorKind::InvalidData)?)?,
+            Some((1, [])) => &*contents(fds.pop().as_ref())?,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
         let frame =

@@ -50,10 +50,10 @@ impl Lane {
         loop {
             match fds::recv_small(&self.from.0, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
                 Ok(Some(fds)) if bytes == tag.to_le_bytes() => return Ok(Some(fds)),
-                Ok(Some(_)) => self.take(),
+                Ok(Some(_)) => _ = self.take(),
                 Ok(None) => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if fds::is_malformed(&error) => self.take(),
+                Err(error) if fds::is_malformed(&error) => _ = self.take(),
                 Err(error) => return Err(error),
             }
         }
@@ -69,16 +69,15 @@ impl Lane {
     pub(crate) fn clear(&self) -> bool {
         /// More than fit; a hostile peer may go on for ever.
         const MOST: usize = 10_000;
-        let is_empty = || match fds::recv_small(&self.from.0, &mut Vec::new(), RecvFlags::DONTWAIT) {
-            Ok(packet) => packet.is_none(),
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        };
-        (0..MOST).take_while(|_| !is_empty()).count() > 0
+        (0..MOST).take_while(|_| self.take()).count() > 0
     }
 
-    /// Takes the first packet and lets go of what it holds.
-    pub(crate) fn take(&self) {
-        let _ = fds::recv_small(&self.from.0, &mut Vec::new(), RecvFlags::DONTWAIT);
+    /// Takes the first packet and lets go of what it holds; whether there was one.
+    pub(crate) fn take(&self) -> bool {
+        match fds::recv_small(&self.from.0, &mut Vec::new(), RecvFlags::DONTWAIT) {
+            Ok(packet) => packet.is_some(),
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const SLEEPER: u32 = 1;
 /// How long those that have no right to sleep wait before they look for themselves, at first.
 const SLICE: Duration = Duration::from_millis(100);
 /// And at most. Each look takes its place among the waiting from one, so that the time between two is to become longer than all before it
-/// take, or it would never have its turn.
+/// take, or it would never have its turn. No longer than what a mutex is waited for in one sleep, which has slices of its own.
 const LONGEST: Duration = Duration::from_secs(1);
 /// About the price of a sleep and a wake: spinning longer than this never pays.
 const SPIN: Duration = Duration::from_micros(20);

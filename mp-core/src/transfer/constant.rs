@@ -44,6 +44,6 @@ impl Constant {
     /// # Errors
     /// There is no address space, or a peer has sent something else.
     pub fn read(&self) -> io::Result<impl Deref<Target = [u8]> + use<>> {
-        self.0.as_ref().map_or(Ok(Bytes::Own(Vec::new())), |memory| contents(&memory.0))
+        self.0.as_ref().map_or(Ok(Bytes::Own(Vec::new())), |memory| contents(Some(&memory.0)))
     }
 }

@@ -204,17 +204,24 @@ fn a_death_is_told_to_who_gets_or_sets_a_value() {
 fn nobody_starves<G>(take: impl Fn() -> G + Sync) {
     const MEMBERS: usize = 10;
     const TURNS: u64 = 12;
+    const END: u64 = TURNS * MEMBERS as u64;
     let turns = [const { AtomicU64::new(0) }; MEMBERS];
     let total = || turns.iter().map(|turns| turns.load(Relaxed)).sum::<u64>();
     std::thread::scope(|scope| {
         for own in &turns {
             scope.spawn(|| {
-                while total() < TURNS * MEMBERS as u64 {
+                while total() < END {
                     let taken = take();
                     own.fetch_add(1, Relaxed);
+                    let now = total();
+                    // All others together take longer than the first look.
                     std::thread::sleep(Duration::from_millis(25));
                     drop(taken);
-                    // The next one is awake before this one comes again.
+                    // The next one has its turn before this one comes again.
+                    while now < END && total() == now {
+                        std::thread::yield_now();
+                    }
+                    // It has something else to do as well.
                     std::thread::sleep(Duration::from_millis(5));
                 }
             });

@@ -185,6 +185,10 @@ impl Engine {
     /// Has all who wait look again.
     fn ring(&self) {
         self.bell.advance();
+        self.wake_waiters();
+    }
+
+    fn wake_waiters(&self) {
         if self.waiters.any() {
             // Whoever waits has looked under this lock before it slept.
             drop(self.role.lock());
@@ -205,11 +209,7 @@ impl Engine {
             }
         }
         self.clerk.call(callbacks);
-        if self.waiters.any() {
-            // Whoever waits has looked under this lock before it slept.
-            drop(self.role.lock());
-            self.changed.notify_all();
-        }
+        self.wake_waiters();
     }
 
     /// What is left to do when a call has read its input.
